@@ -1,0 +1,1 @@
+"""The order of mechanisms, written once, as generators that yield commands and receive outcomes."""

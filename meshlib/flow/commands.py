@@ -1,0 +1,44 @@
+"""What a flow asks its driver to do.  Few and closed; plain slotted classes, since one is made for every attempt."""
+
+from __future__ import annotations
+
+from meshlib.model.cluster import Cluster
+from meshlib.model.endpoint import Endpoint
+
+
+class Attempt:
+    """Send the request to `endpoint` and come back with an `Outcome` once response headers are there or it failed.
+
+    ``deadline`` is absolute on the flow's clock; ``deadline_name`` (errors.TimeoutName) says whose it is.
+    ``headers`` are set on this attempt, replacing any of the same name.
+    """
+
+    __slots__ = ("cluster", "deadline", "deadline_name", "endpoint", "headers", "number")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        cluster: Cluster,
+        number: int,
+        deadline: float | None,
+        deadline_name: str,
+        headers: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
+        self.endpoint = endpoint
+        self.cluster = cluster
+        self.number = number  # 1 is the first try
+        self.deadline = deadline
+        self.deadline_name = deadline_name
+        self.headers = headers
+
+
+class Sleep:
+    """Wait `seconds`, then come back with the clock's new time."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+Command = Attempt | Sleep

@@ -1,0 +1,1 @@
+"""Frozen values that everything else is written in terms of.  No behaviour beyond validation and lookup."""

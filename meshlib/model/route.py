@@ -1,0 +1,137 @@
+"""Which cluster a request goes to, and how (RDS)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+StringKind = Literal["exact", "prefix", "suffix", "contains", "regex"]
+
+
+@dataclass(frozen=True, slots=True)
+class StringMatch:
+    """Envoy ``type.matcher.v3.StringMatcher``; a regex is RE2 and matches the whole value."""
+
+    kind: StringKind
+    value: str
+    ignore_case: bool = False  # not for regex
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """On the path up to ``?``.  `separated`: ``path_separated_prefix``."""
+
+    kind: Literal["exact", "prefix", "regex", "separated"]
+    value: str
+    case_sensitive: bool = True  # not for regex
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """Envoy ``HeaderMatcher``: any one value of a repeated header satisfies it.
+
+    Exactly one of `match`, `present`, `range` is set.  `name` is lower case; pseudo headers ``:method``, ``:authority``,
+    ``:path``, ``:scheme`` are allowed.
+    """
+
+    name: str
+    match: StringMatch | None = None
+    present: bool | None = None
+    range: tuple[int, int] | None = None  # [start, end)
+    invert: bool = False
+    treat_missing_as_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryMatch:
+    """Envoy ``QueryParameterMatcher``: the first value of the key, not percent-decoded; no `match`: presence."""
+
+    name: str
+    match: StringMatch | None = None
+    present: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """All of it must match."""
+
+    path: PathMatch
+    headers: tuple[HeaderMatch, ...] = ()
+    query: tuple[QueryMatch, ...] = ()
+    fraction: float | None = None  # runtime_fraction, 0..1: the share of requests that may match
+    grpc: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Envoy ``RetryPolicy``.  `attempts` counts retries, not the first try.  Times in seconds."""
+
+    attempts: int = 1
+    retry_on: frozenset[str] = frozenset()  # Envoy's tokens: "connect-failure", "5xx", "unavailable" ...
+    status_codes: frozenset[int] = frozenset()  # for the token retriable-status-codes
+    per_try_timeout: float = 0.0  # 0: none
+    previous_hosts: bool = False  # hosts already tried are avoided
+    host_selection_attempts: int = 1  # further picks that may be spent on avoiding them
+    base_interval: float = 0.025
+    max_interval: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedCluster:
+    """One share of a split; weights are relative to their sum."""
+
+    name: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send it upstream.  `timeout`: seconds for the whole call with its retries; 0: none."""
+
+    clusters: tuple[WeightedCluster, ...]
+    timeout: float = 0.0
+    retry: RetryPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponse:
+    """Answer without an upstream."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NonForwarding:
+    """Only for the server side of grpcio: a client that meets one has no destination."""
+
+
+Action = Forward | DirectResponse | NonForwarding
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """First match in list order wins."""
+
+    name: str
+    match: RouteMatch
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """Routes of some host names.  Domains: exact, ``*.suffix``, ``prefix.*`` or ``*``, lower case."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+    attempt_count_header: bool = False  # include_request_attempt_count: x-envoy-attempt-count on each attempt
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """One RDS resource."""
+
+    name: str
+    virtual_hosts: tuple[VirtualHost, ...]
+    ignore_port: bool = False  # ignore_port_in_host_matching

@@ -1,0 +1,49 @@
+"""Everything a call may need, joined and immutable.
+
+A call takes one reference to a snapshot and keeps it to its end.  Each target in it is complete: its routes never name a
+cluster whose endpoints are still on their way (gRFC A74's XdsConfig).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshlib.model.cluster import Cluster
+from meshlib.model.endpoint import Endpoint
+from meshlib.model.route import RouteConfig, VirtualHost
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """A cluster and its endpoints.  `error` is set instead when the cluster cannot be used (it does not exist, say)."""
+
+    name: str
+    cluster: Cluster | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One authority that the process calls: its virtual host and all clusters that it names.
+
+    Parts that did not change are the same objects as in the snapshot before, so what is compiled from them can be kept.
+    """
+
+    authority: str  # "reviews:80"
+    virtual_host: VirtualHost
+    clusters: Mapping[str, ClusterConfig]
+    route_config: RouteConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`generation` grows by one with each publication."""
+
+    generation: int = 0
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    # Authorities that the control service says are not part of the mesh, or that could not be joined: why.
+    absent: Mapping[str, str] = field(default_factory=dict)
+    # True: outside hosts are the caller's own business (ALLOW_ANY). False: refused. None: not known yet.
+    allow_any: bool | None = None

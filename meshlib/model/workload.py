@@ -1,0 +1,20 @@
+"""Who this process is in the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshlib.model.endpoint import Locality
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One process.  `service` may be empty: a process that only calls."""
+
+    service: str = ""
+    namespace: str = "default"
+    service_account: str = "default"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    locality: Locality = Locality()
+    instance: str = ""  # unique per process, e.g. "reviews-7f3a"; the xDS node id

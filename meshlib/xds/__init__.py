@@ -1,0 +1,1 @@
+"""xDS v3 without I/O: protos in, model out; the client's side of the ADS protocol."""

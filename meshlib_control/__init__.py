@@ -1,0 +1,1 @@
+"""The control service: Istio YAML and a catalog of services in, xDS out."""

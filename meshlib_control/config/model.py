@@ -1,0 +1,68 @@
+"""A configuration resource, whatever its kind, and a set of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Names a resource.  Written ``VirtualService/default/reviews``."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigResource:
+    """One validated document.
+
+    `spec` is the typed value (config.kinds), `document` the plain mapping it was parsed from, as stored and shown again.
+    `created` orders resources by age ("oldest wins" in Istio's merges): the revision that first stored the key.
+    """
+
+    key: Key
+    api_version: str
+    spec: Any
+    document: Mapping[str, Any]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    created: int = 0
+    file: str = ""
+    line: int = 0
+
+
+class ConfigSet:
+    """Immutable; resources by kind, each kind in order of (created, namespace, name)."""
+
+    __slots__ = ("_by_key", "_by_kind", "revision")
+
+    def __init__(self, resources: Iterable[ConfigResource] = (), revision: int = 0) -> None:
+        self._by_key = {resource.key: resource for resource in resources}
+        ordered = sorted(self._by_key.values(), key=lambda r: (r.created, r.key.namespace, r.key.name))
+        kinds: dict[str, list[ConfigResource]] = {}
+        for resource in ordered:
+            kinds.setdefault(resource.key.kind, []).append(resource)
+        self._by_kind = {kind: tuple(items) for kind, items in kinds.items()}
+        self.revision = revision
+
+    def of(self, kind: str) -> tuple[ConfigResource, ...]:
+        return self._by_kind.get(kind, ())
+
+    def get(self, key: Key) -> ConfigResource | None:
+        return self._by_key.get(key)
+
+    def __iter__(self) -> Iterator[ConfigResource]:
+        return iter(self._by_key.values())
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
