@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from meshlib.model.cluster import Cluster
-from meshlib.model.endpoint import Endpoint
+from meshlib.policy.balancing import Host
 
 
 class Attempt:
-    """Send the request to `endpoint` and come back with an `Outcome` once response headers are there or it failed.
+    """Send the request to `host` and come back with an `Outcome` once response headers are there or it failed.
 
     ``deadline`` is absolute on the flow's clock; ``deadline_name`` (errors.TimeoutName) says whose it is.
     ``headers`` are set on this attempt, replacing any of the same name.
     """
 
-    __slots__ = ("cluster", "deadline", "deadline_name", "endpoint", "headers", "number")
+    __slots__ = ("cluster", "deadline", "deadline_name", "headers", "host", "number")
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        host: Host,
         cluster: Cluster,
         number: int,
         deadline: float | None,
         deadline_name: str,
         headers: tuple[tuple[bytes, bytes], ...],
     ) -> None:
-        self.endpoint = endpoint
+        self.host = host
         self.cluster = cluster
         self.number = number  # 1 is the first try
         self.deadline = deadline

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Raw header pairs in the order of the wire; names in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What one call says in the place of the operator's policy; None leaves the policy's value.
+
+    Times in seconds.  A timeout here can only tighten the route's.  `stop` and `wait` are tenacity strategies.
+    """
+
+    timeout: float | None = None  # the whole call with its retries
+    per_try_timeout: float | None = None
+    retries: int | None = None  # tries after the first; 0: none at all
+    retry_on: frozenset[str] | None = None  # Envoy's tokens
+    stop: Callable[[Any], bool] | None = None
+    wait: Callable[[Any], float] | None = None
+
+    @property
+    def has_strategies(self) -> bool:
+        return self.stop is not None or self.wait is not None
 
 
 class Call:
@@ -15,7 +36,18 @@ class Call:
     flow is driven with (monotonic seconds); it is the tightest of what the caller and the request being served allow.
     """
 
-    __slots__ = ("authority", "deadline", "deadline_name", "headers", "method", "path", "replayable", "started")
+    __slots__ = (
+        "authority",
+        "deadline",
+        "deadline_name",
+        "headers",
+        "inherited_attempt",
+        "method",
+        "overrides",
+        "path",
+        "replayable",
+        "started",
+    )
 
     def __init__(
         self,
@@ -28,6 +60,8 @@ class Call:
         replayable: bool = True,
         deadline: float | None = None,
         deadline_name: str = "total",
+        overrides: Overrides | None = None,
+        inherited_attempt: int = 1,
     ) -> None:
         self.method = method
         self.authority = authority  # lower case, with port: "reviews:80"
@@ -37,6 +71,8 @@ class Call:
         self.replayable = replayable  # the body can be sent again from its start
         self.deadline = deadline
         self.deadline_name = deadline_name  # "total" or "deadline": whose it is, for the error
+        self.overrides = overrides
+        self.inherited_attempt = inherited_attempt  # of the request being served meanwhile: above 1, it is itself a retry
 
     def __repr__(self) -> str:
         return f"<Call {self.method} {self.authority}{self.path}>"

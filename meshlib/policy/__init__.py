@@ -1,0 +1,1 @@
+"""Pure decisions, one mechanism a file: ``(state, event, now, rng) -> decision``."""

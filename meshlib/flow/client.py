@@ -1,0 +1,280 @@
+"""The client's side of a call: the order of mechanisms, written once.
+
+    route → overall deadline → cluster → request limit → [ endpoint → attempt → worth a retry? → budget → backoff ] → outcome
+
+Each stands where it does for a reason:
+
+1. **Route** first: everything after it is the route's policy.  A direct response ends the call before it can use anything up.
+2. **Deadline** next, before anything may wait: it covers every retry and every backoff (Envoy's route timeout), and it is the
+   tightest of the route's, the caller's, and what is left of the request that this process is serving.
+3. **Cluster**: one draw of the weighted split.  Retries keep it, as in Envoy, or a 1 % canary would get more than 1 %.
+4. **Request limit** outside of the retry loop: a call counts once, however often it is tried, and one that is refused here
+   costs nothing.
+5. **Endpoint** inside of the loop: each try balances anew and avoids the hosts that have already failed this call.
+6. **Budget** after the policy has said yes and before any waiting: a retry holds its slot from then until it is decided, so a
+   burst of failures cannot book more retries than the budget allows.
+7. **Backoff** last, and only if the deadline leaves room for it: sleeping into a timeout helps nobody.
+
+A flow never reads a clock: the time comes in with each outcome.  It raises the MeshError that the caller gets, or returns the
+outcome with its response; a `Lease` then holds the endpoint's slot until the body has been read.  It returns None when the
+matched cluster is a passthrough: the call belongs to the caller's own transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from meshlib import errors
+from meshlib.flow.commands import Attempt, Command, Sleep
+from meshlib.flow.destination import Destination, Plan
+from meshlib.flow.record import CallRecord
+from meshlib.flow.upstream import Upstream
+from meshlib.model.call import Call, Overrides
+from meshlib.model.cluster import Discovery
+from meshlib.model.outcome import Outcome, Reset
+from meshlib.model.route import RetryPolicy
+from meshlib.policy.balancing import Host
+from meshlib.policy.retrying import Retry, backoff, strategy_wait
+from meshlib.policy.rng import Rng
+
+ClientFlow = Generator[Command, "Outcome | float", "Served | None"]
+
+ATTEMPT_COUNT = b"x-envoy-attempt-count"
+EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
+"""What is left for this try, in milliseconds: the callee's own calls are bounded by it (Envoy sets the same header)."""
+
+_ATTEMPT_HEADERS = tuple(((ATTEMPT_COUNT, str(number).encode()),) for number in range(32))
+
+
+class Lease:
+    """The slots that a response holds until its body has been read or given up.  `release` is idempotent."""
+
+    __slots__ = ("_host", "_upstream")
+
+    def __init__(self, upstream: Upstream, host: Host) -> None:
+        self._upstream: Upstream | None = upstream
+        self._host = host
+
+    def release(self) -> None:
+        """Under the same lock as the flow's steps."""
+        if self._upstream is not None:
+            self._upstream.active -= 1
+            self._host.active -= 1
+            self._upstream = None
+
+
+class Served:
+    """How a flow ends well: the last outcome, and the lease to release (None for a direct response)."""
+
+    __slots__ = ("body", "lease", "outcome")
+
+    def __init__(self, outcome: Outcome, lease: Lease | None, body: bytes = b"") -> None:
+        self.outcome = outcome
+        self.lease = lease
+        self.body = body
+
+
+def client_flow(call: Call, destination: Destination, record: CallRecord, rng: Rng) -> ClientFlow:
+    """Drive with an Outcome for each Attempt and the new time for each Sleep.  Raises errors.CallError."""
+    plan = destination.plan(call, rng)
+    if plan is None:
+        raise errors.RouteNotFound(f"no route of {call.authority} matches {call.method} {call.path}", authority=call.authority)
+    record.route = plan.name
+    if plan.direct is not None:
+        record.status = plan.direct.status
+        return Served(Outcome(call.started, status=plan.direct.status), None, plan.direct.body)
+
+    name, upstream = plan.upstream(rng)
+    if upstream is None or upstream.error:
+        reason = upstream.error if upstream is not None else "it is not configured"
+        raise errors.ClusterNotFound(
+            f"the route's cluster cannot be used: {reason}", authority=call.authority, route=plan.name, cluster=name
+        )
+    record.use(upstream)
+    if upstream.cluster.discovery is Discovery.PASSTHROUGH:
+        return None
+    if upstream.active >= upstream.cluster.circuit_breakers.max_requests:
+        raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
+
+    tries = _Tries(call, plan, destination, upstream, record)
+    upstream.active += 1
+    served: Served | None = None
+    try:
+        served = yield from tries.run(rng)
+        return served
+    finally:
+        if served is None:  # it failed, or the driver closed the flow because the caller gave up
+            upstream.active -= 1
+
+
+class _Tries:
+    """The retry loop of one call."""
+
+    __slots__ = ("_call", "_count_header", "_deadline", "_deadline_name", "_per_try", "_record", "_retry", "_upstream")
+
+    def __init__(self, call: Call, plan: Plan, destination: Destination, upstream: Upstream, record: CallRecord) -> None:
+        self._call = call
+        self._count_header = destination.attempt_count_header
+        self._upstream = upstream
+        self._record = record
+        self._retry = plan.retry if call.overrides is None else overridden_retry(plan.retry, call.overrides)
+        self._deadline, self._deadline_name = call.deadline, call.deadline_name
+        if plan.timeout:
+            at = call.started + plan.timeout
+            if self._deadline is None or at < self._deadline:
+                self._deadline, self._deadline_name = at, "route"
+        self._per_try = self._retry.policy.per_try_timeout if self._retry is not None else 0.0
+        if call.overrides is not None and call.overrides.per_try_timeout is not None:
+            self._per_try = call.overrides.per_try_timeout
+
+    def run(self, rng: Rng) -> Generator[Command, Outcome | float, Served]:
+        upstream, record, retry = self._upstream, self._record, self._retry
+        now = self._call.started
+        tried: list[Host] = []
+        holds_retry = False
+        try:
+            while True:
+                host = self._pick(tried, rng)
+                attempt = self._attempt(host, now)
+                host.active += 1
+                host.total += 1
+                record.tried(host)
+                served = False
+                try:
+                    outcome = yield attempt
+                    assert isinstance(outcome, Outcome)
+                    if holds_retry:
+                        upstream.active_retries -= 1
+                        holds_retry = False
+                    pause = None if retry is None else self._pause(retry, outcome, rng)
+                    if pause is None:
+                        if outcome.reset is not None:
+                            raise reset_error(outcome, record, self._call)
+                        record.status = outcome.status
+                        served = True
+                        return Served(outcome, Lease(upstream, host))
+                finally:
+                    if not served:
+                        host.active -= 1
+                tried.append(host)
+                upstream.active_retries += 1
+                holds_retry = True
+                now = outcome.at
+                if pause > 0.0:
+                    woken = yield Sleep(pause)
+                    assert isinstance(woken, float)
+                    now = woken
+        finally:
+            if holds_retry:
+                upstream.active_retries -= 1
+
+    def _pick(self, tried: list[Host], rng: Rng) -> Host:
+        upstream, retry = self._upstream, self._retry
+        avoid = tried if retry is not None and retry.policy.previous_hosts else ()
+        host = upstream.pick(avoid, retry.policy.host_selection_attempts if retry is not None else 0, rng)
+        if host is None:
+            reason = "all are unhealthy or draining" if upstream.hosts else "it has none"
+            raise fail(errors.NoHealthyUpstream, f"no endpoint of {upstream.name} can be used: {reason}", self._record)
+        return host
+
+    def _attempt(self, host: Host, now: float) -> Attempt:
+        number = self._record.attempts + 1
+        headers = _ATTEMPT_HEADERS[min(number, len(_ATTEMPT_HEADERS) - 1)] if self._count_header else ()
+        limit, name = self._deadline, self._deadline_name
+        if self._per_try and (limit is None or now + self._per_try < limit):
+            limit, name = now + self._per_try, "per_try"
+        if limit is not None:
+            headers = (*headers, (EXPECTED_TIMEOUT, b"%d" % max(int((limit - now) * 1000), 1)))
+        return Attempt(host, self._upstream.cluster, number, limit, name, headers)
+
+    def _pause(self, retry: Retry, outcome: Outcome, rng: Rng) -> float | None:
+        """Seconds until the next try; None when this outcome is the last."""
+        call, record, upstream = self._call, self._record, self._upstream
+        if not retry.wants(outcome, call.method, unsent_only=call.inherited_attempt > 1):
+            return None
+        if not call.replayable and outcome.sent:
+            return None
+        if outcome.reset is not None:
+            record.flag(outcome.reset.flag)
+        strategies = call.overrides if call.overrides is not None and call.overrides.has_strategies else None
+        if strategies is None and record.attempts > retry.policy.attempts:
+            record.flag("URX")
+            return None
+        if not upstream.may_retry():
+            record.flag("UO")
+            return None
+        if strategies is None:
+            pause = backoff(retry.policy, record.attempts, rng)
+        else:
+            wait = strategy_wait(strategies, outcome, record.attempts, call.started)
+            if wait is None:
+                record.flag("URX")
+                return None
+            pause = wait
+        if self._deadline is not None and outcome.at + pause >= self._deadline:
+            return None
+        return pause
+
+
+def overridden_retry(retry: Retry | None, overrides: Overrides) -> Retry | None:
+    """The route's policy with what this call says in its place."""
+    if overrides.retries is None and overrides.retry_on is None and not overrides.has_strategies:
+        return retry
+    base = retry.policy if retry is not None else RetryPolicy(attempts=0)
+    attempts = base.attempts if overrides.retries is None else overrides.retries
+    if attempts == 0 and not overrides.has_strategies:
+        return None
+    return Retry(replace(base, attempts=attempts, retry_on=base.retry_on if overrides.retry_on is None else overrides.retry_on))
+
+
+def fail(kind: type[errors.CallError], message: str, record: CallRecord, **more: Any) -> errors.CallError:
+    """An error that knows everything its call went through."""
+    record.flag(kind.flag)
+    return kind(
+        message,
+        authority=record.authority,
+        route=record.route,
+        cluster=record.cluster,
+        endpoint=record.endpoint,
+        attempts=record.attempts,
+        flags=record.flags,
+        **more,
+    )
+
+
+_RESET_ERRORS: dict[Reset, tuple[type[errors.CallError], str]] = {
+    Reset.CONNECT_FAILURE: (errors.ConnectFailed, "no connection to the endpoint"),
+    Reset.CONNECT_TIMEOUT: (errors.ConnectTimeout, "no connection to the endpoint in time"),
+    Reset.POOL_TIMEOUT: (errors.PoolTimeout, "no connection became free within the caller's pool timeout"),
+    Reset.OVERFLOW: (errors.Overflow, "the cluster's limit of connections or pending requests is reached"),
+    Reset.CONNECTION_TERMINATION: (errors.ConnectionTerminated, "the connection ended before the response was complete"),
+    Reset.PROTOCOL_ERROR: (errors.UpstreamProtocolError, "the endpoint's answer is not HTTP/1.1"),
+    Reset.LOCAL: (errors.UpstreamError, "the attempt was given up on this side"),
+}
+
+_TIMEOUT_TEXT = {
+    "route": "the route's timeout (VirtualService http.timeout)",
+    "per_try": "the route's timeout for one try (retries.perTryTimeout)",
+    "deadline": "the deadline of the request that this process is serving",
+    "total": "the caller's timeout",
+}
+
+
+def reset_error(outcome: Outcome, record: CallRecord, call: Call) -> errors.CallError:
+    """The error for a call whose last outcome is a reset; the low-level exception stays as its cause."""
+    reset = outcome.reset
+    assert reset is not None
+    error: errors.CallError
+    if reset in (Reset.TIMEOUT, Reset.PER_TRY_TIMEOUT):
+        which = outcome.timeout or ("per_try" if reset is Reset.PER_TRY_TIMEOUT else "total")
+        text = _TIMEOUT_TEXT.get(which, f"the caller's {which} timeout")
+        seconds = outcome.at - call.started
+        message = f"{text} passed after {seconds:.3f} s"
+        error = fail(errors.TimeoutExceeded, message, record, which=which, seconds=seconds)
+    else:
+        kind, text = _RESET_ERRORS[reset]
+        error = fail(kind, f"{text}: {outcome.error}" if outcome.error is not None else text, record)
+    error.__cause__ = outcome.error
+    return error

@@ -1,0 +1,65 @@
+"""What a call looks up by its authority: one target, compiled.  Immutable but for the upstreams that it points to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshlib.flow.upstream import Upstream
+from meshlib.model.call import Call
+from meshlib.model.route import DirectResponse, Forward, Route
+from meshlib.model.snapshot import Target
+from meshlib.policy.retrying import Retry
+from meshlib.policy.rng import Rng
+from meshlib.policy.routing import Router, Split
+
+
+class Plan:
+    """What to do once a route has matched."""
+
+    __slots__ = ("direct", "name", "retry", "route", "split", "timeout", "upstreams")
+
+    def __init__(self, route: Route, upstreams: Mapping[str, Upstream]) -> None:
+        action = route.action
+        self.route = route
+        self.name = route.name
+        self.direct = action if isinstance(action, DirectResponse) else None
+        self.upstreams = upstreams
+        self.split: Split | None = None
+        self.timeout = 0.0
+        self.retry: Retry | None = None
+        if isinstance(action, Forward):
+            self.split = Split(action.clusters)
+            self.timeout = action.timeout
+            self.retry = Retry(action.retry) if action.retry is not None and action.retry.attempts > 0 else None
+
+    def upstream(self, rng: Rng) -> tuple[str, Upstream | None]:
+        """The cluster that this call goes to, by name; None when it is not configured."""
+        if self.split is None:
+            return "", None
+        name = self.split.pick(rng)
+        return name, self.upstreams.get(name)
+
+
+class Destination:
+    """One authority: its compiled routes."""
+
+    __slots__ = ("_plans", "_router", "attempt_count_header", "authority", "passthrough", "target")
+
+    def __init__(self, target: Target, upstreams: Mapping[str, Upstream]) -> None:
+        """Raises ValueError when a route cannot be compiled (a regex that RE2 refuses)."""
+        host = target.virtual_host
+        self.target = target
+        self.authority = target.authority
+        self.attempt_count_header = host.attempt_count_header
+        self._router = Router(host)
+        self._plans = tuple(Plan(route, upstreams) for route in host.routes)
+
+    def plan(self, call: Call, rng: Rng) -> Plan | None:
+        """The plan of the first route that matches."""
+        index = self._router.match(call, rng)
+        return self._plans[index] if index >= 0 else None
+
+    def upstream_of(self, call: Call, rng: Rng) -> Upstream | None:
+        """For looking without calling: where this call would go."""
+        plan = self.plan(call, rng)
+        return plan.upstream(rng)[1] if plan is not None else None

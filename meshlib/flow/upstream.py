@@ -1,0 +1,79 @@
+"""The mutable state of one cluster: its hosts, its balancer, what is in flight.  It outlives snapshots.
+
+Steps of a flow never wait, and the driver holds one short lock around each: nothing here needs a lock of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshlib.model.cluster import Cluster
+from meshlib.model.endpoint import Endpoint
+from meshlib.model.snapshot import ClusterConfig
+from meshlib.policy.balancing import Balancer, Host, build_balancer
+from meshlib.policy.budget import may_retry
+from meshlib.policy.retrying import excludes
+from meshlib.policy.rng import Rng
+
+
+class Upstream:
+    """One cluster at work."""
+
+    __slots__ = (
+        "_balancer",
+        "_endpoints",
+        "active",
+        "active_retries",
+        "cluster",
+        "connections",
+        "error",
+        "hosts",
+        "name",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cluster: Cluster = Cluster(name)
+        self.error = ""  # why the cluster cannot be used; empty: it can
+        self.hosts: dict[str, Host] = {}
+        self.active = 0  # calls in flight, waiting for a retry included
+        self.active_retries = 0
+        self.connections: object = None  # the runtime's limits object, shared by the cluster's pools
+        self._endpoints: Sequence[Endpoint] = ()
+        self._balancer: Balancer | None = None
+
+    def update(self, config: ClusterConfig, rng: Rng) -> list[Host]:
+        """Take over a new configuration.  Returns the hosts that are gone: their pools are the caller's to drain."""
+        self.error = config.error
+        cluster = config.cluster or self.cluster
+        if config.endpoints is self._endpoints and cluster == self.cluster:
+            return []
+        self.cluster = cluster
+        self._endpoints = config.endpoints
+        before = self.hosts
+        hosts: dict[str, Host] = {}
+        for endpoint in config.endpoints:
+            host = before.get(endpoint.key) or Host(endpoint)
+            host.endpoint = endpoint
+            host.weight = max(endpoint.weight, 1)
+            hosts[endpoint.key] = host
+        self.hosts = hosts
+        self._balancer = build_balancer(cluster, hosts.values(), rng)
+        return [host for key, host in before.items() if key not in hosts]
+
+    def pick(self, tried: Sequence[Host], attempts: int, rng: Rng) -> Host | None:
+        """A host, avoiding those already tried for up to `attempts` further picks; None: there is none to pick from."""
+        balancer = self._balancer
+        if balancer is None:
+            return None
+        host = balancer.pick(rng)
+        if tried:
+            for _ in range(attempts):
+                if not excludes(tried, host):
+                    break
+                host = balancer.pick(rng)
+        return host
+
+    def may_retry(self) -> bool:
+        """Asks the budget; the caller counts `active_retries`."""
+        return may_retry(self.cluster.circuit_breakers, self.active, self.active_retries)

@@ -1,0 +1,148 @@
+"""Matchers compiled to predicates, as Envoy 1.40 evaluates them.
+
+Header values are bytes on the wire and are matched as bytes: an undecodable value must not slip past a rule.  Regexes are RE2
+and match the whole value; RE2 is linear in its input, so no request can make a pattern slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from meshlib.model.call import Call, Headers
+from meshlib.model.route import HeaderMatch, QueryMatch, StringMatch
+
+BytesTest = Callable[[bytes], bool]
+CallTest = Callable[[Call], bool]
+
+
+def compile_regex(pattern: str) -> Callable[[bytes], bool]:
+    """A full match over bytes.  Raises ValueError with RE2's own words when the pattern is not RE2 syntax."""
+    import re2  # costs 10 ms: only for those who have a regex
+
+    options = re2.Options()
+    options.log_errors = False
+    options.encoding = re2.Options.Encoding.LATIN1  # one byte is one character: nothing is undecodable
+    try:
+        fullmatch = re2.compile(pattern.encode("utf-8"), options).fullmatch
+    except re2.error as error:
+        message: Any = error.args[0]
+        raise ValueError(message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)) from None
+    return lambda value: fullmatch(value) is not None
+
+
+def compile_string(match: StringMatch) -> BytesTest:
+    """Envoy ``StringMatcher``; `ignore_case` is ASCII only, and not for regexes."""
+    if match.kind == "regex":
+        return compile_regex(match.value)
+    wanted = match.value.encode("utf-8")
+    if match.ignore_case:
+        plain = compile_string(StringMatch(match.kind, match.value.lower()))
+        return lambda value: plain(value.lower())
+    if match.kind == "exact":
+        return wanted.__eq__
+    if match.kind == "prefix":
+        return lambda value: value.startswith(wanted)
+    if match.kind == "suffix":
+        return lambda value: value.endswith(wanted)
+    return lambda value: wanted in value
+
+
+def header_values(headers: Headers, name: bytes) -> list[bytes]:
+    """All values of `name` (given in lower case), in wire order."""
+    return [value for key, value in headers if key == name or key.lower() == name]
+
+
+def _pseudo(name: str) -> Callable[[Call], list[bytes]] | None:
+    if name == ":method":
+        return lambda call: [call.method.encode("ascii")]
+    if name == ":path":
+        return lambda call: [call.path.encode("latin-1", "replace")]
+    if name == ":scheme":
+        return lambda call: [b"http"]
+    if name in (":authority", "host"):
+        # The case-preserved authority is gone by now: hosts are compared in lower case everywhere in the mesh.
+        return lambda call: [call.authority.encode("latin-1", "replace")]
+    return None
+
+
+def compile_header(match: HeaderMatch) -> CallTest:
+    """Envoy ``HeaderMatcher``: each value of a repeated header is tested by itself, any one satisfies; an inverted match on a
+    missing header is no match, unless it is a presence test or the missing header counts as empty.
+    """
+    name = match.name.lower().encode("ascii")
+    values = _pseudo(match.name.lower()) or (lambda call: header_values(call.headers, name))
+    invert = match.invert
+
+    if match.present is not None:
+        wanted = match.present != invert
+        return lambda call: bool(values(call)) is wanted
+
+    if match.range is not None:
+        test = _range_test(*match.range)
+    elif match.match is not None:
+        test = compile_string(match.match)
+    else:
+        return lambda call: bool(values(call)) is not invert
+
+    def matches(call: Call) -> bool:
+        found = values(call)
+        if not found:
+            if not match.treat_missing_as_empty:
+                return False
+            found = [b""]
+        return any(map(test, found)) is not invert
+
+    return matches
+
+
+def _range_test(start: int, end: int) -> BytesTest:
+    def test(value: bytes) -> bool:
+        try:
+            return start <= int(value) < end
+        except ValueError:
+            return False
+
+    return test
+
+
+def query_value(path: str, name: str) -> str | None:
+    """The first value of a key: split on ``&`` only, nothing decoded, ``?k`` is ``?k=``; None when absent."""
+    _, mark, query = path.partition("?")
+    if not mark:
+        return None
+    for pair in query.split("&"):
+        key, _, value = pair.partition("=")
+        if key == name:
+            return value
+    return None
+
+
+def compile_query(match: QueryMatch) -> CallTest:
+    """Envoy ``QueryParameterMatcher``."""
+    name = match.name
+    if match.match is None:
+        return lambda call: (query_value(call.path, name) is not None) is match.present
+    test = compile_string(match.match)
+
+    def matches(call: Call) -> bool:
+        value = query_value(call.path, name)
+        return value is not None and test(value.encode("latin-1", "replace"))
+
+    return matches
+
+
+def is_grpc(call: Call) -> bool:
+    """Envoy's `grpc: {}`: content type exactly ``application/grpc`` or starting ``application/grpc+``."""
+    found = header_values(call.headers, b"content-type")
+    return bool(found) and (found[0] == b"application/grpc" or found[0].startswith(b"application/grpc+"))
+
+
+def all_of(tests: Sequence[CallTest]) -> CallTest | None:
+    """One predicate for a conjunction; None when there is nothing to test."""
+    if not tests:
+        return None
+    if len(tests) == 1:
+        return tests[0]
+    frozen = tuple(tests)
+    return lambda call: all(test(call) for test in frozen)

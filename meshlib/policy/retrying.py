@@ -1,0 +1,131 @@
+"""Is this outcome worth another try, and when?  (Envoy ``RetryPolicy.retry_on``.)
+
+An application may put tenacity's `stop` and `wait` strategies in the place of the policy's numbers, for a call or for a Mesh
+(`model.call.Overrides`).  They are driven only after a failure, with a RetryCallState of this call alone: a call that succeeds
+at once pays nothing for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshlib.model.call import Headers, Overrides
+from meshlib.model.outcome import Outcome, Reset
+from meshlib.model.route import RetryPolicy
+from meshlib.policy.rng import Rng
+
+IDEMPOTENT_RESET = "idempotent-reset"
+"""Our own token, part of the mesh's default policy: a request with an idempotent method whose connection ended before any
+byte of the response is repeated (RFC 9110 section 9.2.2 allows just that).  Without it, each instance that dies takes the
+requests in flight with it; Envoy's nearest token, ``reset``, would repeat a POST as well."""
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+GRPC_STATUS_TOKENS = {
+    b"1": "cancelled",
+    b"4": "deadline-exceeded",
+    b"8": "resource-exhausted",
+    b"13": "internal",
+    b"14": "unavailable",
+}
+
+_CONNECT = frozenset({Reset.CONNECT_FAILURE, Reset.CONNECT_TIMEOUT})
+_NEVER = frozenset({Reset.OVERFLOW, Reset.POOL_TIMEOUT, Reset.TIMEOUT, Reset.LOCAL})
+
+
+class Retry:
+    """A compiled retry policy: immutable, shared by all calls of a route."""
+
+    __slots__ = ("_connect", "_grpc", "_idempotent", "_reset", "_statuses", "_unsent", "policy")
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        on = policy.retry_on
+        self.policy = policy
+        statuses: set[int] = set()
+        if "5xx" in on:
+            statuses.update(range(500, 600))
+        if "gateway-error" in on:
+            statuses.update((502, 503, 504))
+        if "retriable-4xx" in on:
+            statuses.add(409)
+        if "retriable-status-codes" in on:
+            statuses.update(policy.status_codes)
+        self._statuses = frozenset(statuses)
+        self._grpc = frozenset(code for code, token in GRPC_STATUS_TOKENS.items() if token in on)
+        self._reset = bool(on & {"5xx", "gateway-error", "reset"})
+        self._unsent = "reset-before-request" in on
+        self._connect = "connect-failure" in on
+        self._idempotent = IDEMPOTENT_RESET in on
+
+    def wants(self, outcome: Outcome, method: str, *, unsent_only: bool = False) -> bool:
+        """True if the policy names what happened.
+
+        `unsent_only`: the call is made for a request that is itself a retry, so only what surely never reached an
+        application is tried again; otherwise retries would multiply from hop to hop.
+        """
+        reset = outcome.reset
+        if reset is None:
+            return not unsent_only and self._wants_response(outcome)
+        if reset in _NEVER:
+            return False
+        if reset in _CONNECT:
+            return self._connect or self._unsent or self._reset or self._idempotent
+        if not outcome.sent and (self._unsent or self._connect or self._idempotent):
+            return True
+        if unsent_only:
+            return False
+        if self._reset:
+            return True
+        return self._idempotent and reset is Reset.CONNECTION_TERMINATION and method in IDEMPOTENT_METHODS
+
+    def _wants_response(self, outcome: Outcome) -> bool:
+        if outcome.status in self._statuses:
+            return True
+        return bool(self._grpc) and outcome.status == 200 and grpc_status(outcome.headers) in self._grpc
+
+
+def grpc_status(headers: Headers) -> bytes | None:
+    """`grpc-status` of a trailers-only response: the only kind that can be retried."""
+    for name, value in headers:
+        if name.lower() == b"grpc-status":
+            return value
+    return None
+
+
+def backoff(policy: RetryPolicy, retry: int, rng: Rng) -> float:
+    """Seconds before the `retry`-th retry (1 is the first): uniform in [0, min(base * 2**(retry-1), max)), as Envoy 1.40."""
+    ceiling = min(policy.base_interval * 2.0 ** (retry - 1), policy.max_interval)
+    return rng.random() * ceiling
+
+
+def strategy_state(outcome: Outcome, attempt: int, started: float) -> object:
+    """What tenacity's strategies look at: `attempt` tries so far, the last outcome, the seconds since the call began."""
+    from tenacity import Future, RetryCallState, Retrying  # 20 ms, and only for applications that use it already
+
+    state = RetryCallState(retry_object=Retrying(), fn=None, args=(), kwargs={})
+    state.attempt_number = attempt
+    state.start_time = started
+    state.outcome_timestamp = outcome.at
+    future: Future = Future(attempt)
+    if outcome.error is not None:
+        future.set_exception(outcome.error)
+    else:
+        future.set_result(outcome.status)
+    state.outcome = future
+    return state
+
+
+def strategy_wait(overrides: Overrides, outcome: Outcome, attempt: int, started: float) -> float | None:
+    """Seconds that the application's own strategies wait before the next try; None: they stop.
+
+    Raises nothing of its own; `stop` or `wait` may be absent, then only the other one decides.
+    """
+    state = strategy_state(outcome, attempt, started)
+    if overrides.stop is not None and overrides.stop(state):
+        return None
+    return float(overrides.wait(state)) if overrides.wait is not None else 0.0
+
+
+def excludes(tried: Sequence[object], candidate: object) -> bool:
+    """Envoy's ``previous_hosts`` predicate."""
+    return any(candidate is host for host in tried)
