@@ -1,0 +1,1 @@
+"""What happened, under the field's names; trace context.  Pure."""
