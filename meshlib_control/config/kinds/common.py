@@ -1,7 +1,7 @@
 """What the kinds share: the root of their structs, scalar types with limits, and elements that several kinds use.
 
-Conventions of every kind: the attribute is the snake_case form of the YAML field; an optional scalar or object that is absent is
-None (an enum has Istio's default instead), an absent list is (), an absent map is {}; durations are seconds.
+Conventions of every kind: the attribute is the snake_case form of the YAML field; an optional scalar or object that is absent
+is None (an enum has Istio's default instead), an absent list is (), an absent map is {}; durations are seconds.
 The string below a field is its description in docs/configuration.md.
 """
 
@@ -18,7 +18,7 @@ Bytes = Annotated[str, Meta(extra={"format": "base64"})]
 
 UInt32 = Annotated[int, Meta(ge=0, le=4_294_967_295)]
 Int32 = Annotated[int, Meta(ge=-2_147_483_648, le=2_147_483_647)]
-UInt64 = Annotated[int, Meta(ge=0, le=18_446_744_073_709_551_615)]
+UInt64 = Annotated[int, Meta(ge=0)]
 
 
 class Element(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

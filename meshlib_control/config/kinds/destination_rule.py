@@ -1,4 +1,5 @@
 """DestinationRule: how to call a host, and which subsets it has."""
+# ruff: noqa: RUF012 - msgspec copies an empty default for every instance
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """ServiceEntry and WorkloadEntry: hosts and instances that are written down instead of registering themselves."""
+# ruff: noqa: RUF012 - msgspec copies an empty default for every instance
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """VirtualService: which requests to a host go where, and how."""
+# ruff: noqa: RUF012 - msgspec copies an empty default for every instance
 
 from __future__ import annotations
 
@@ -334,7 +335,8 @@ class VirtualService(Element, frozen=True):
     """Which requests to a host go where, and how."""
 
     hosts: tuple[str, ...] = ()
-    """The hosts that callers address: names of the catalog, `*.suffix` or addresses. A short name is completed with the namespace."""
+    """The hosts that callers address: names of the catalog, `*.suffix` or addresses. A short name is completed with the
+    namespace."""
     gateways: tuple[str, ...] = ()
     """Where the rules apply: `mesh`, which is also the default, means the calling processes."""
     http: tuple[HTTPRoute, ...] = ()
