@@ -1,0 +1,235 @@
+"""Cluster → model.  Where a field is unset, Envoy's default holds, not one of our own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive
+from meshlib.model.endpoint import Endpoint
+from meshlib.xds.endpoints import decode_endpoints
+from meshlib.xds.fields import allow_only, seconds, unpack
+from meshlib.xds.invalid import Problems
+from meshlib.xds.proto import cluster_pb2, core_pb2
+from meshlib.xds.types import ENVOY_NAMES
+
+HTTP_OPTIONS: Final = ENVOY_NAMES["HttpProtocolOptions"]
+"""Key of `typed_extension_protocol_options`."""
+
+_CONNECT_TIMEOUT = 5.0  # Envoy's defaults, in seconds and counts
+_IDLE_TIMEOUT = 3600.0
+_DNS_REFRESH = 5.0
+_LIMIT = 1024
+_RETRIES = 3
+_BUDGET_PERCENT = 20.0
+_MIN_RETRIES = 3
+
+_FIELDS = frozenset(
+    {
+        "name",
+        "type",
+        "eds_cluster_config",
+        "connect_timeout",
+        "lb_policy",
+        "load_assignment",
+        "circuit_breakers",
+        "dns_refresh_rate",
+        "typed_extension_protocol_options",
+        "metadata",
+        "common_lb_config",
+        "least_request_lb_config",
+        "upstream_connection_options",
+        "max_requests_per_connection",
+        # Not acted on: a name in statistics, and how names are resolved, which the system's resolver decides here.
+        "alt_stat_name",
+        "respect_dns_ttl",
+        "dns_lookup_family",
+    }
+)
+_THRESHOLD_FIELDS = frozenset(
+    {"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining"}
+)
+_HTTP_FIELDS = frozenset({"common_http_protocol_options", "explicit_http_config"})
+_COMMON_HTTP_FIELDS = frozenset({"idle_timeout", "max_connection_duration", "max_requests_per_connection"})
+_EDS_FIELDS = frozenset({"eds_config", "service_name"})
+
+_DISCOVERY = {
+    cluster_pb2.Cluster.STATIC: Discovery.STATIC,
+    cluster_pb2.Cluster.STRICT_DNS: Discovery.DNS,
+    cluster_pb2.Cluster.LOGICAL_DNS: Discovery.DNS,
+    cluster_pb2.Cluster.EDS: Discovery.EDS,
+    cluster_pb2.Cluster.ORIGINAL_DST: Discovery.PASSTHROUGH,
+}
+_LB_POLICIES = {
+    cluster_pb2.Cluster.ROUND_ROBIN: LbPolicy.ROUND_ROBIN,
+    cluster_pb2.Cluster.LEAST_REQUEST: LbPolicy.LEAST_REQUEST,
+    cluster_pb2.Cluster.RANDOM: LbPolicy.RANDOM,
+}
+
+
+def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
+    allow_only(cluster, _FIELDS, field="", problems=problems)
+    allow_only(cluster.common_lb_config, frozenset(), field="common_lb_config", problems=problems)
+    discovery = _discovery(cluster, problems)
+    http = _http_options(cluster, problems)
+    host, subset, port = _identity(cluster.metadata)
+    return Cluster(
+        name=cluster.name,
+        discovery=discovery,
+        eds_name=_eds_name(cluster, problems) if discovery is Discovery.EDS else "",
+        lb_policy=_lb_policy(cluster, discovery, problems),
+        choice_count=_choice_count(cluster, problems),
+        connect_timeout=_connect_timeout(cluster, problems),
+        idle_timeout=http.idle_timeout,
+        max_connection_duration=http.max_connection_duration,
+        max_requests_per_connection=http.max_requests_per_connection or cluster.max_requests_per_connection.value,
+        circuit_breakers=_circuit_breakers(cluster, problems),
+        tcp_keepalive=_keepalive(cluster, problems),
+        dns_refresh=seconds(cluster.dns_refresh_rate, field="dns_refresh_rate", problems=problems) or _DNS_REFRESH,
+        endpoints=_inline_endpoints(cluster, discovery, problems),
+        host=host,
+        subset=subset,
+        port=port,
+    )
+
+
+def _discovery(cluster: cluster_pb2.Cluster, problems: Problems) -> Discovery:
+    discovery = _DISCOVERY.get(cluster.type)
+    if discovery is None:
+        problems.add("type", cluster.type, "EDS, STATIC, STRICT_DNS, LOGICAL_DNS or ORIGINAL_DST")
+        return Discovery.STATIC
+    return discovery
+
+
+def _eds_name(cluster: cluster_pb2.Cluster, problems: Problems) -> str:
+    check_source(cluster.eds_cluster_config.eds_config, problems, field="eds_cluster_config.eds_config")
+    allow_only(cluster.eds_cluster_config, _EDS_FIELDS, field="eds_cluster_config", problems=problems)
+    return cluster.eds_cluster_config.service_name
+
+
+def check_source(source: core_pb2.ConfigSource, problems: Problems, *, field: str) -> None:
+    """Everything comes over the one ADS stream."""
+    if source.WhichOneof("config_source_specifier") not in ("ads", "self"):
+        problems.add(field, "no ads", "ads or self")
+
+
+def _lb_policy(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> LbPolicy:
+    if discovery is Discovery.PASSTHROUGH and cluster.lb_policy == cluster_pb2.Cluster.CLUSTER_PROVIDED:
+        return LbPolicy.LEAST_REQUEST  # there is nothing to choose from
+    policy = _LB_POLICIES.get(cluster.lb_policy)
+    if policy is None:
+        problems.add("lb_policy", cluster.lb_policy, "ROUND_ROBIN, LEAST_REQUEST or RANDOM")
+        return LbPolicy.LEAST_REQUEST
+    return policy
+
+
+def _choice_count(cluster: cluster_pb2.Cluster, problems: Problems) -> int:
+    if not cluster.least_request_lb_config.HasField("choice_count"):
+        return 2
+    count = cluster.least_request_lb_config.choice_count.value
+    if count < 2:
+        problems.add("least_request_lb_config.choice_count", count, "2 or more")
+    return int(count)
+
+
+def _connect_timeout(cluster: cluster_pb2.Cluster, problems: Problems) -> float:
+    if not cluster.HasField("connect_timeout"):
+        return _CONNECT_TIMEOUT
+    value = seconds(cluster.connect_timeout, field="connect_timeout", problems=problems)
+    if value <= 0:
+        problems.add("connect_timeout", f"{value:g}s", "more than zero")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _HttpOptions:
+    idle_timeout: float = _IDLE_TIMEOUT
+    max_connection_duration: float = 0.0
+    max_requests_per_connection: int = 0
+
+
+def _http_options(cluster: cluster_pb2.Cluster, problems: Problems) -> _HttpOptions:
+    """Which protocol is asked for is not looked at: HTTP/1.1 by our own engine, HTTP/2 through gRPC's channels."""
+    for key in cluster.typed_extension_protocol_options:
+        if key != HTTP_OPTIONS:
+            problems.add(f"typed_extension_protocol_options[{key!r}]", "set", f"{HTTP_OPTIONS} only")
+    if HTTP_OPTIONS not in cluster.typed_extension_protocol_options:
+        return _HttpOptions()
+    field = f"typed_extension_protocol_options[{HTTP_OPTIONS!r}]"
+    packed = cluster.typed_extension_protocol_options[HTTP_OPTIONS]
+    options = unpack(packed, cluster_pb2.HttpProtocolOptions, field=field, problems=problems)
+    if options is None:
+        return _HttpOptions()
+    allow_only(options, _HTTP_FIELDS, field=field, problems=problems)
+    common, where = options.common_http_protocol_options, f"{field}.common_http_protocol_options"
+    allow_only(common, _COMMON_HTTP_FIELDS, field=where, problems=problems)
+    return _HttpOptions(
+        idle_timeout=seconds(common.idle_timeout, field=f"{where}.idle_timeout", problems=problems)
+        if common.HasField("idle_timeout")
+        else _IDLE_TIMEOUT,
+        max_connection_duration=seconds(
+            common.max_connection_duration, field=f"{where}.max_connection_duration", problems=problems
+        ),
+        max_requests_per_connection=common.max_requests_per_connection.value,
+    )
+
+
+def _circuit_breakers(cluster: cluster_pb2.Cluster, problems: Problems) -> CircuitBreakers:
+    """The thresholds of priority DEFAULT: no route can ask for another (RouteAction.priority is refused as unknown)."""
+    chosen: cluster_pb2.CircuitBreakers.Thresholds | None = None
+    for index, thresholds in enumerate(cluster.circuit_breakers.thresholds):
+        field = f"circuit_breakers.thresholds[{index}]"
+        allow_only(thresholds, _THRESHOLD_FIELDS, field=field, problems=problems)
+        if thresholds.HasField("retry_budget") and not 0 <= thresholds.retry_budget.budget_percent.value <= 100:
+            problems.add(f"{field}.retry_budget.budget_percent", thresholds.retry_budget.budget_percent.value, "0 to 100")
+        if thresholds.priority == cluster_pb2.DEFAULT and chosen is None:
+            chosen = thresholds
+    found = chosen or cluster_pb2.CircuitBreakers.Thresholds()
+    budget = found.retry_budget
+    return CircuitBreakers(
+        max_connections=_or(found.HasField("max_connections"), found.max_connections, _LIMIT),
+        max_pending_requests=_or(found.HasField("max_pending_requests"), found.max_pending_requests, _LIMIT),
+        max_requests=_or(found.HasField("max_requests"), found.max_requests, _LIMIT),
+        max_retries=_or(found.HasField("max_retries"), found.max_retries, _RETRIES),
+        retry_budget_percent=budget.budget_percent.value if budget.HasField("budget_percent") else _BUDGET_PERCENT,
+        min_retry_concurrency=_or(budget.HasField("min_retry_concurrency"), budget.min_retry_concurrency, _MIN_RETRIES),
+    )
+
+
+def _or(given: bool, wrapper: UInt32Value, default: int) -> int:
+    return wrapper.value if given else default
+
+
+def _keepalive(cluster: cluster_pb2.Cluster, problems: Problems) -> TcpKeepalive | None:
+    options = cluster.upstream_connection_options
+    if not options.HasField("tcp_keepalive"):
+        return None
+    return TcpKeepalive(
+        probes=options.tcp_keepalive.keepalive_probes.value,
+        time=float(options.tcp_keepalive.keepalive_time.value),
+        interval=float(options.tcp_keepalive.keepalive_interval.value),
+    )
+
+
+def _inline_endpoints(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> tuple[Endpoint, ...]:
+    if discovery not in (Discovery.STATIC, Discovery.DNS):
+        if cluster.HasField("load_assignment"):
+            problems.add("load_assignment", "set", "unset: only STATIC and DNS clusters list their endpoints")
+        return ()
+    return decode_endpoints(cluster.load_assignment, problems, field="load_assignment", host_names=discovery is Discovery.DNS)
+
+
+def _identity(metadata: core_pb2.Metadata) -> tuple[str, str, int]:
+    """Host, subset and port as Istio writes them into a cluster's metadata; empty when another control plane does not."""
+    if "istio" not in metadata.filter_metadata:
+        return "", "", 0
+    fields = metadata.filter_metadata["istio"].fields
+    host = ""
+    if "services" in fields and fields["services"].list_value.values:
+        service = fields["services"].list_value.values[0].struct_value.fields
+        host = service["host"].string_value if "host" in service else ""
+    subset = fields["subset"].string_value if "subset" in fields else ""
+    port = int(fields["default_original_port"].number_value) if "default_original_port" in fields else 0
+    return host, subset, port

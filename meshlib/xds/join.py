@@ -1,0 +1,221 @@
+"""Resources → Snapshot: LDS → RDS → virtual host → CDS → EDS, as in gRFC A74.
+
+A target is published when it is whole: each cluster that its routes name is there with its endpoints, or is known not
+to exist.  Until then the target before it stays (make before break), and follows its own endpoints meanwhile.
+Parts that did not change keep their identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from meshlib.model.cluster import Cluster, Discovery
+from meshlib.model.endpoint import Endpoint
+from meshlib.model.listener import VIRTUAL_OUTBOUND, Listener
+from meshlib.model.route import Forward, RouteConfig, VirtualHost
+from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
+from meshlib.xds.states import ResourceKey, ResourceState, Status
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SHORT_NAMES
+
+Resources = Mapping[ResourceKey, ResourceState]
+
+ALLOW_ANY = "allow_any"
+"""Name of the virtual host of `VIRTUAL_OUTBOUND` that lets calls to outside hosts pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`snapshot` is the previous one itself when nothing changed.  `wanted`: type URL → all names to be subscribed."""
+
+    snapshot: Snapshot
+    wanted: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Absent:
+    reason: str
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One run over all roots: what was read, what is missing, what other targets already share."""
+
+    resources: Resources
+    known: Mapping[str, ClusterConfig]  # of the previous snapshot, by cluster
+    wanted: dict[str, set[str]] = field(default_factory=dict)
+    clusters: dict[str, ClusterConfig | None] = field(default_factory=dict)
+
+
+def join(resources: Resources, authorities: Collection[str], previous: Snapshot) -> Joined:
+    """The snapshot for the `authorities` ("reviews:80", as called), and the names that it takes to complete it."""
+    known = {name: config for target in previous.targets.values() for name, config in target.clusters.items()}
+    run = _Pass(resources, known, {type_url: set() for type_url in SHORT_NAMES})
+    targets: dict[str, Target] = {}
+    absent: dict[str, str] = {}
+    for authority in authorities:
+        before = previous.targets.get(authority)
+        match _target(run, authority, before):
+            case Target() as target:
+                targets[authority] = target
+            case _Absent(reason):
+                absent[authority] = reason
+            case None if before is not None:
+                targets[authority] = _kept(run, before)
+            case None:
+                pass
+    allow_any = _allow_any(run, previous.allow_any)
+    wanted = {type_url: frozenset(names) for type_url, names in run.wanted.items()}
+    if _same(targets, previous.targets) and absent == previous.absent and allow_any is previous.allow_any:
+        return Joined(previous, wanted)
+    return Joined(Snapshot(previous.generation + 1, targets, absent, allow_any), wanted)
+
+
+def _same(targets: Mapping[str, Target], before: Mapping[str, Target]) -> bool:
+    return len(targets) == len(before) and all(before.get(name) is target for name, target in targets.items())
+
+
+def _find(run: _Pass, type_url: str, name: str) -> object:
+    """The value, `_Absent`, or None while it is on its way."""
+    run.wanted[type_url].add(name)
+    state = run.resources.get((type_url, name))
+    if state is None:
+        return None
+    if state.value is not None:
+        return state.value
+    if state.status is Status.REQUESTED:
+        return None
+    return _Absent(f"{SHORT_NAMES[type_url]} {name}: {state.error or state.status.value}")
+
+
+def _target(run: _Pass, authority: str, before: Target | None) -> Target | _Absent | None:
+    listener = _find(run, LISTENER, authority)
+    if not isinstance(listener, Listener):
+        return listener if isinstance(listener, _Absent) else None
+    config: object = listener.route_config
+    if config is None:
+        config = _find(run, ROUTE, listener.route_config_name)
+    if not isinstance(config, RouteConfig):
+        return config if isinstance(config, _Absent) else None
+    if before is not None and before.route_config is config:
+        host: VirtualHost | None = before.virtual_host
+        names: Collection[str] = before.clusters.keys()
+    else:
+        host = select_virtual_host(config, authority)
+        names = cluster_names(host) if host else ()
+    if host is None:
+        return _Absent(f"RDS {config.name or listener.name}: no virtual host for {authority}")
+    clusters: dict[str, ClusterConfig] = {}
+    for name in names:
+        found = _cluster(run, name)
+        if found is not None:
+            clusters[name] = found
+    if len(clusters) < len(names):
+        return None
+    if before is not None and before.virtual_host is host and _same_clusters(clusters, before.clusters):
+        return before
+    return Target(authority, host, clusters, config)
+
+
+def _kept(run: _Pass, before: Target) -> Target:
+    """The target before, with what its clusters have become where that is known."""
+    clusters = {name: _cluster(run, name) or config for name, config in before.clusters.items()}
+    if _same_clusters(clusters, before.clusters):
+        return before
+    return Target(before.authority, before.virtual_host, clusters, before.route_config)
+
+
+def _same_clusters(clusters: Mapping[str, ClusterConfig], before: Mapping[str, ClusterConfig]) -> bool:
+    return len(clusters) == len(before) and all(before.get(name) is config for name, config in clusters.items())
+
+
+def _cluster(run: _Pass, name: str) -> ClusterConfig | None:
+    """The cluster with its endpoints, or with the reason why it has none; None while something is on its way."""
+    if name in run.clusters:
+        return run.clusters[name]
+    fresh = _join_cluster(run, name)
+    before = run.known.get(name)
+    # Compared by identity first: equality of a thousand endpoints is only looked at when they were sent again.
+    if fresh is not None and before is not None and (_is(fresh, before) or fresh == before):
+        fresh = before
+    run.clusters[name] = fresh
+    return fresh
+
+
+def _is(one: ClusterConfig, other: ClusterConfig) -> bool:
+    return one.cluster is other.cluster and one.endpoints is other.endpoints and one.error == other.error
+
+
+def _join_cluster(run: _Pass, name: str) -> ClusterConfig | None:
+    cluster = _find(run, CLUSTER, name)
+    if isinstance(cluster, _Absent):
+        return ClusterConfig(name, error=cluster.reason)
+    if not isinstance(cluster, Cluster):
+        return None
+    if cluster.discovery is not Discovery.EDS:
+        return ClusterConfig(name, cluster, cluster.endpoints)
+    endpoints = _find(run, ENDPOINTS, cluster.eds_name or name)
+    if isinstance(endpoints, _Absent):
+        return ClusterConfig(name, error=endpoints.reason)
+    if not isinstance(endpoints, tuple):
+        return None
+    found: tuple[Endpoint, ...] = endpoints
+    return ClusterConfig(name, cluster, found)
+
+
+def _allow_any(run: _Pass, before: bool | None) -> bool | None:
+    """What `VIRTUAL_OUTBOUND` says.  A control service that has no such listener lets nothing pass."""
+    listener = _find(run, LISTENER, VIRTUAL_OUTBOUND)
+    config: object = listener
+    if isinstance(listener, Listener):
+        config = listener.route_config or _find(run, ROUTE, listener.route_config_name)
+    if isinstance(config, RouteConfig):
+        return any(host.name == ALLOW_ANY for host in config.virtual_hosts)
+    return False if isinstance(config, _Absent) else before
+
+
+def cluster_names(host: VirtualHost) -> tuple[str, ...]:
+    """Every cluster that a route of the host can send to, in order of first mention."""
+    names: dict[str, None] = {}
+    for route in host.routes:
+        if isinstance(route.action, Forward):
+            for share in route.action.clusters:
+                names[share.name] = None
+    return tuple(names)
+
+
+def select_virtual_host(config: RouteConfig, authority: str) -> VirtualHost | None:
+    """Envoy's choice: exact, then the longest ``*.suffix``, then the longest ``prefix.*``, then ``*``.
+
+    A wildcard stands for at least one character.
+    """
+    name = authority.lower()
+    if config.ignore_port:
+        name = _without_port(name)
+    best: tuple[int, int] = (0, 0)
+    chosen: VirtualHost | None = None
+    for host in config.virtual_hosts:
+        for domain in host.domains:
+            rank = _rank(domain, name)
+            if rank > best:
+                best, chosen = rank, host
+    return chosen
+
+
+def _rank(domain: str, name: str) -> tuple[int, int]:
+    if domain == name:
+        return 4, 0
+    if domain == "*":
+        return 1, 0
+    length = len(domain) - 1
+    if domain.startswith("*") and len(name) > length and name.endswith(domain[1:]):
+        return 3, length
+    if domain.endswith("*") and len(name) > length and name.startswith(domain[:-1]):
+        return 2, length
+    return 0, 0
+
+
+def _without_port(name: str) -> str:
+    """Cut at the rightmost colon outside of an IPv6 address's brackets, as `ignore_port_in_host_matching` does."""
+    colon = name.rfind(":")
+    return name[:colon] if colon > name.rfind("]") else name
