@@ -1,0 +1,52 @@
+"""What a refused request gets: a problem document that says what, where, why and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+
+class Problem(Exception):
+    """Becomes the response.  `more` is added to the document (`findings`, `found` ...)."""
+
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        *,
+        where: str = "",
+        why: str = "",
+        next_step: str = "",
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.status = status
+        self.document: dict[str, Any] = {"what": what, "where": where, "why": why, "next": next_step, **(more or {})}
+
+    def response(self) -> Response:
+        return Response(
+            msgspec.json.encode(self.document), status_code=self.status, media_type="application/problem+json", headers=NO_STORE
+        )
+
+
+NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def invalid(findings: Sequence[Mapping[str, object]]) -> Problem:
+    """Configuration with errors: all of them, and the promise that nothing changed."""
+    errors = sum(1 for finding in findings if finding.get("severity") == "error")
+    return Problem(
+        422,
+        f"{errors} error{'s' if errors != 1 else ''} in the configuration; nothing was stored",
+        where="the files sent",
+        why="configuration with errors is never stored, and what was stored stays as it is",
+        next_step="Correct what the findings name and apply again; `meshctl codes CODE` explains a code.",
+        more={"findings": list(findings)},
+    )
+
+
+def not_found(what: str, next_step: str) -> Problem:
+    return Problem(404, what, why="it does not exist", next_step=next_step)

@@ -1,0 +1,269 @@
+"""The documents of the REST API.  The service encodes these, meshctl decodes them: one definition for both.
+
+Only ever add fields, with defaults: an older meshctl ignores what it does not know, a newer one fills in what is missing.
+Times are RFC 3339 in UTC; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+Document = dict[str, Any]
+"""A resource as its author wrote it."""
+
+Action = Literal["created", "configured", "unchanged", "deleted"]
+SyncState = Literal["SYNCED", "STALE", "NACK", "NOT SENT"]
+
+
+class File(Struct, frozen=True):
+    name: str
+    text: str
+
+
+class Files(Struct, frozen=True):
+    """The body of apply, diff and analyze."""
+
+    files: list[File]
+    namespace: str = "default"  # of resources that name none
+    message: str = ""  # for the history
+    author: str = ""
+
+
+class FindingView(Struct, frozen=True):
+    code: str
+    severity: str
+    resource: str
+    field: str
+    file: str
+    line: int
+    message: str
+
+
+class Change(Struct, frozen=True):
+    resource: str  # "VirtualService/default/reviews"
+    action: Action
+    before: Document | None = None
+    after: Document | None = None
+
+
+class Applied(Struct, frozen=True):
+    """`revision`: the head afterwards; the same as before when nothing changed or `dry_run`."""
+
+    revision: int
+    dry_run: bool
+    changes: list[Change]
+    findings: list[FindingView]
+
+
+class Item(Struct, frozen=True):
+    resource: str
+    document: Document
+    source: Literal["store", "file"] = "store"
+    file: str = ""  # of source "file"
+
+
+class Listing(Struct, frozen=True):
+    revision: int
+    items: list[Item]
+
+
+class RevisionView(Struct, frozen=True):
+    revision: int
+    time: str
+    author: str
+    message: str
+    changes: dict[str, Action]
+
+
+class History(Struct, frozen=True):
+    head: int
+    items: list[RevisionView]
+
+
+class Difference(Struct, frozen=True):
+    """`to` 0: the files that were sent."""
+
+    since: int
+    to: int
+    changes: list[Change]
+    findings: list[FindingView] = []
+
+
+class Findings(Struct, frozen=True):
+    findings: list[FindingView]
+
+
+class TypeSync(Struct, frozen=True):
+    """What one client has of one type of resources."""
+
+    state: SyncState
+    sent: str = ""  # version
+    acked: str = ""
+    error: str = ""  # the client's own words when it refused
+
+
+class ClientView(Struct, frozen=True):
+    id: str
+    flavour: str
+    service: str
+    namespace: str
+    connected_since: str
+    types: dict[str, TypeSync]  # LDS, RDS, CDS, EDS
+    address: str = ""
+
+
+class ControlView(Struct, frozen=True):
+    version: str
+    started: str
+    xds: str
+    admin: str
+    store: str
+    revision: int  # that is being served
+    mesh_domain: str
+    insecure_dev: bool = False
+
+
+class Status(Struct, frozen=True):
+    """`problems`: what an operator should look at, in words; empty when all is well."""
+
+    control: ControlView
+    clients: list[ClientView]
+    problems: list[str]
+    suspicious: dict[str, str] = {}
+
+
+class PortView(Struct, frozen=True):
+    number: int
+    protocol: str
+    name: str = ""
+
+
+class ServiceView(Struct, frozen=True):
+    host: str
+    namespace: str
+    ports: list[PortView]
+    resolution: str
+    location: str
+    source: str
+    healthy: int
+    instances: int
+    suspicious: str = ""
+
+
+class Services(Struct, frozen=True):
+    services: list[ServiceView]
+
+
+class EndpointView(Struct, frozen=True):
+    host: str
+    id: str
+    address: str
+    port: int
+    health: str
+    weight: int
+    locality: str = ""
+    labels: Mapping[str, str] = {}
+    service_account: str = ""
+
+
+class Endpoints(Struct, frozen=True):
+    endpoints: list[EndpointView]
+
+
+class RouteView(Struct, frozen=True):
+    service: str  # "reviews.default.svc.cluster.local:9080"
+    virtual_host: str
+    name: str
+    match: str
+    action: str  # "v1 90 %, v2 10 %"
+    timeout: str = ""
+    retries: str = ""
+
+
+class Routes(Struct, frozen=True):
+    routes: list[RouteView]
+
+
+class NodeView(Struct, frozen=True, forbid_unknown_fields=True):
+    """A client, as `--node NODE.json` has it."""
+
+    id: str = ""
+    flavour: Literal["meshlib", "envoy", "grpc"] = "meshlib"
+    service: str = ""
+    namespace: str = "default"
+    service_account: str = "default"
+    labels: dict[str, str] = {}
+    locality: str = ""
+
+
+class RoutesRequest(Struct, frozen=True):
+    """`service` "": every service that the node may call."""
+
+    service: str = ""
+    node: NodeView = NodeView()
+
+
+class CompileRequest(Struct, frozen=True):
+    node: NodeView
+
+
+class Compiled(Struct, frozen=True):
+    resources: list[Document]
+
+
+class ExplainRequest(Struct, frozen=True):
+    url: str
+    method: str = "GET"
+    headers: list[tuple[str, str]] = []
+    node: NodeView = NodeView()
+
+
+class RouteTried(Struct, frozen=True):
+    name: str
+    matched: bool
+    reason: str
+
+
+class ClusterShare(Struct, frozen=True):
+    name: str
+    weight: float  # percent
+    endpoints: list[EndpointView]
+
+
+class ExplanationView(Struct, frozen=True):
+    authority: str
+    outcome: str  # forward, direct_response, no_route, outside
+    virtual_host: str
+    route: str
+    routes: list[RouteTried]
+    clusters: list[ClusterShare]
+    timeout: str = ""
+    retry: str = ""
+    flags: list[str] = []
+
+
+class DeleteRequest(Struct, frozen=True):
+    """`force`: even if what refers to these becomes invalid."""
+
+    resources: list[str]
+    message: str = ""
+    author: str = ""
+    force: bool = False
+
+
+class RollbackRequest(Struct, frozen=True):
+    revision: int
+    message: str = ""
+    author: str = ""
+
+
+class CodeView(Struct, frozen=True):
+    """A finding's code: what it means and what to do."""
+
+    code: str
+    severity: str
+    title: str
+    remedy: str

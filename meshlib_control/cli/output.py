@@ -1,0 +1,61 @@
+"""Where and how results are printed: data on stdout, talk on stderr, colour only where somebody sees it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def emit(
+    form: str, value: object, *, human: Callable[[], RenderableType], names: Callable[[], Iterable[str]] | None = None
+) -> None:
+    """Print `value` as JSON or YAML, its `names` one a line, or what `human` makes of it."""
+    if form == "json":
+        click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    elif form == "yaml":
+        click.echo(yaml_text(plain(value)), nl=False)
+    elif form == "name" and names is not None:
+        for name in names():
+            click.echo(name)
+    else:
+        show(human())
+
+
+def plain(value: object) -> object:
+    """Structs as mappings."""
+    return msgspec.to_builtins(value)
+
+
+def yaml_text(*documents: object) -> str:
+    """YAML as people write it: block style, keys in the order they came."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump_all(
+        documents, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120
+    )
+    return text
+
+
+def show(*parts: RenderableType, err: bool = False) -> None:
+    """Print for people.  rich honours NO_COLOR, FORCE_COLOR and TERM=dumb."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    # Piped into something, a table must not be cut at a terminal's width that nobody has.
+    console = Console(file=stream, width=None if stream.isatty() else 400, highlight=False, emoji=False, markup=False)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def say(text: str) -> None:
+    """Talk: what happened, hints, warnings."""
+    click.echo(text, err=True)

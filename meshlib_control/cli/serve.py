@@ -1,0 +1,153 @@
+"""serve: settings from the command line, then the control service until a signal ends it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meshlib_control.cli import output
+from meshlib_control.cli.failures import FAILED, OK, USAGE, Failure
+from meshlib_control.settings import (
+    DEFAULT_ADMIN_PORT,
+    DEFAULT_XDS_PORT,
+    Address,
+    Settings,
+    SettingsError,
+    default_data_dir,
+    sqlite_url,
+)
+
+
+@click.command()
+@click.option(
+    "--listen",
+    default=f"127.0.0.1:{DEFAULT_XDS_PORT}",
+    show_default=True,
+    metavar="IP:PORT",
+    help="xDS for clients; port 0: any.",
+)
+@click.option(
+    "--admin",
+    default=f"127.0.0.1:{DEFAULT_ADMIN_PORT}",
+    show_default=True,
+    metavar="IP:PORT",
+    help="REST for meshctl; port 0: any.",
+)
+@click.option(
+    "--store",
+    default="",
+    envvar="MESHCTL_STORE",
+    metavar="URL",
+    help="sqlite:///PATH or consul://HOST:PORT; by default SQLite in --data.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the embedded store is.  [default: $XDG_STATE_HOME/meshlib]",
+)
+@click.option("--consul-catalog", default="", metavar="URL", help="Take services and their health from this Consul agent too.")
+@click.option(
+    "--config",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A file or folder read beside the store, and again when it changes; may be repeated.",
+)
+@click.option("--mesh-domain", default="cluster.local", show_default=True, metavar="DOMAIN", help="Suffix of service names.")
+@click.option(
+    "--debounce", type=float, default=0.1, show_default=True, metavar="SECONDS", help="Quiet time before a change is pushed."
+)
+@click.option(
+    "--debounce-max",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest wait while changes keep coming.",
+)
+@click.option(
+    "--lease-ttl",
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A registered instance that is silent for this long is dropped.",
+)
+@click.option(
+    "--insecure-dev",
+    is_flag=True,
+    help="Allow other addresses than loopback although nothing is encrypted or authenticated yet.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is logged, on stderr.",
+)
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the line with the addresses."
+)
+def serve(**options: Any) -> None:
+    """Run the control service until SIGTERM or Ctrl-C.
+
+    One line on stdout says where it listens: xds=127.0.0.1:15010 admin=http://127.0.0.1:15014
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=options["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        settings = _settings(options)
+    except SettingsError as error:
+        raise Failure(f"{error.what} ({error.where})", why=error.why, next_step=error.next_step, exit_code=USAGE) from error
+    click.get_current_context().exit(_run(settings, options["form"]))
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    return Settings(
+        store=options["store"] or sqlite_url(options["data"] or default_data_dir()),
+        listen=Address.parse(options["listen"], where="--listen"),
+        admin=Address.parse(options["admin"], where="--admin"),
+        consul_catalog=options["consul_catalog"],
+        mesh_domain=options["mesh_domain"],
+        config=options["config"],
+        insecure_dev=options["insecure_dev"],
+        debounce_quiet=options["debounce"],
+        debounce_max=options["debounce_max"],
+        lease_ttl=options["lease_ttl"],
+    )
+
+
+def _run(settings: Settings, form: str) -> int:
+    """Serve until a signal comes; the exit code."""
+    import asyncio
+
+    from meshlib_control.app import ControlService
+    from meshlib_control.errors import ControlServiceError
+
+    def announce(service: ControlService) -> None:
+        addresses = {"xds": service.xds_address, "admin": f"http://{service.admin_address}"}
+        click.echo(
+            json.dumps(addresses) if form == "json" else " ".join(f"{name}={value}" for name, value in addresses.items())
+        )
+        sys.stdout.flush()
+
+    output.say(_warning(settings))
+    try:
+        asyncio.run(ControlService(settings).run(ready=announce))
+    except (ControlServiceError, OSError) as error:
+        raise Failure("the control service cannot start", why=str(error), exit_code=FAILED) from error
+    return OK
+
+
+def _warning(settings: Settings) -> str:
+    reach = (
+        "EVERYBODY ON THE NETWORK can read and change the mesh" if settings.insecure_dev else "only this machine can connect"
+    )
+    return f"WARNING: NOTHING IS ENCRYPTED OR AUTHENTICATED YET: {reach}. For development only."
