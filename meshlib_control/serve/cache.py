@@ -1,0 +1,227 @@
+"""Compiled resources, each version serialized once, shared by all clients of a scope.
+
+Only what somebody asks for is compiled: a name is generated when the first client of the scope subscribes to it, renewed
+while anyone holds it and forgotten with the last.  Versions are hashes of the content, so a restart, a second replica or
+an update that changes nothing sends nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from meshlib.xds import wire
+from meshlib.xds.proto.endpoint_pb2 import ClusterLoadAssignment
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib_control.compile.node import Node, Scope
+
+W = TypeVar("W")
+W_contra = TypeVar("W_contra", contravariant=True)
+
+TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTE)
+"""Make before break: what is named comes before what names it."""
+
+Generate = Callable[[str, frozenset[str] | None], Mapping[str, Message]]
+"""``generate(type_url, names)`` for one scope and the newest world; None: everything."""
+
+
+class Affected(Protocol):
+    """What an update touches; see `compile.affected`."""
+
+    @property
+    def everything(self) -> bool: ...
+
+    @property
+    def endpoint_clusters(self) -> frozenset[str]: ...
+
+
+class Compiler(Protocol[W_contra]):
+    """The compile package as seen from here."""
+
+    def scope_of(self, world: W_contra, node: Node, /) -> Scope: ...
+
+    def generate(
+        self, world: W_contra, scope: Scope, type_url: str, names: frozenset[str] | None, /
+    ) -> Mapping[str, Message]: ...
+
+    def affected(self, old_world: W_contra, new_world: W_contra, /) -> Affected: ...
+
+
+class Packed:
+    """One version of one resource.  `empty`: an assignment without a single endpoint."""
+
+    __slots__ = ("_delta", "_sotw", "any", "empty", "name", "version")
+
+    def __init__(self, name: str, type_url: str, message: Message) -> None:
+        value = message.SerializeToString(deterministic=True)
+        self.name = name
+        self.version = hashlib.blake2b(value, digest_size=8).hexdigest()
+        self.any = wire.packed_any(type_url, value)
+        self.empty = isinstance(message, ClusterLoadAssignment) and not any(part.lb_endpoints for part in message.endpoints)
+        self._delta = b""
+        self._sotw = b""
+
+    @property
+    def delta_frame(self) -> bytes:
+        if not self._delta:
+            self._delta = wire.delta_frame(self.name, self.version, self.any)
+        return self._delta
+
+    @property
+    def sotw_frame(self) -> bytes:
+        if not self._sotw:
+            self._sotw = wire.sotw_frame(self.any)
+        return self._sotw
+
+
+class _Shelf:
+    """The resources of one type in one scope."""
+
+    __slots__ = ("complete", "held", "packed", "retired")
+
+    def __init__(self) -> None:
+        self.packed: dict[str, Packed | None] = {}  # None: asked for, and does not exist
+        self.held: dict[str, int] = {}  # explicit subscriptions by name
+        self.complete = 0  # wildcard subscriptions: while there is one, `packed` has every name of the scope
+        # Gone since the last or the last but one update; needed until every client's routes have let go of them.
+        self.retired: tuple[dict[str, Packed], dict[str, Packed]] = ({}, {})
+
+
+class ScopeResources:
+    """What clients of one scope get."""
+
+    def __init__(self, scope: Scope, generate: Generate) -> None:
+        self.scope = scope
+        self.clients = 0  # streams that are bound to this object
+        self._generate = generate
+        self._shelves: dict[str, _Shelf] = {}
+
+    def hold(self, type_url: str, names: AbstractSet[str]) -> None:
+        """A client subscribes to `names`; they are generated if nobody has them yet."""
+        shelf = self._shelves.setdefault(type_url, _Shelf())
+        missing = frozenset(name for name in names if name not in shelf.packed)
+        if missing:
+            shelf.packed.update(self._generated(type_url, missing))
+        for name in names:
+            shelf.held[name] = shelf.held.get(name, 0) + 1
+
+    def release(self, type_url: str, names: Iterable[str]) -> None:
+        """A client does not want `names` any more."""
+        shelf = self._shelves[type_url]
+        for name in names:
+            count = shelf.held[name] - 1
+            if count:
+                shelf.held[name] = count
+                continue
+            del shelf.held[name]
+            if not shelf.complete or shelf.packed.get(name) is None:
+                shelf.packed.pop(name, None)
+
+    def hold_all(self, type_url: str) -> None:
+        """A client subscribes to everything of this type."""
+        shelf = self._shelves.setdefault(type_url, _Shelf())
+        if not shelf.complete:
+            shelf.packed.update(self._generated(type_url, None))
+        shelf.complete += 1
+
+    def release_all(self, type_url: str) -> None:
+        """The opposite of `hold_all`."""
+        shelf = self._shelves[type_url]
+        shelf.complete -= 1
+        if not shelf.complete:
+            shelf.packed = {name: packed for name, packed in shelf.packed.items() if name in shelf.held}
+
+    def get(self, type_url: str, name: str) -> Packed | None:
+        """The newest version; None: it does not exist.  Only for names that are held."""
+        shelf = self._shelves.get(type_url)
+        return shelf.packed.get(name) if shelf is not None else None
+
+    def retired(self, type_url: str, name: str) -> Packed | None:
+        """The last version of what was removed a short while ago."""
+        shelf = self._shelves.get(type_url)
+        if shelf is None:
+            return None
+        return shelf.retired[0].get(name) or shelf.retired[1].get(name)
+
+    def everything(self, type_url: str) -> Iterator[str]:
+        """The names that exist.  Only under `hold_all`."""
+        return (name for name, packed in self._shelves[type_url].packed.items() if packed is not None)
+
+    def refresh(self, type_url: str, names: frozenset[str] | None = None) -> frozenset[str]:
+        """Generate anew what is held (of `names`, if given) and return the names whose content changed."""
+        shelf = self._shelves.get(type_url)
+        if shelf is None:
+            return frozenset()
+        before = shelf.packed
+        after = self._renewed(shelf, type_url, names)
+        for name, packed in after.items():
+            old = before.get(name)
+            if packed is not None and old is not None and packed.version == old.version:
+                after[name] = old  # its frames are made already
+        changed = {name for name, packed in after.items() if packed is not before.get(name)}
+        gone = {name: old for name, old in before.items() if old is not None and after.get(name) is None}
+        if changed or gone:
+            shelf.retired = (gone, shelf.retired[0])
+        shelf.packed = after
+        return frozenset(changed | gone.keys())
+
+    def _renewed(self, shelf: _Shelf, type_url: str, names: frozenset[str] | None) -> dict[str, Packed | None]:
+        if names is not None:
+            known = frozenset(name for name in names if name in shelf.packed)
+            return {**shelf.packed, **self._generated(type_url, known)} if known else dict(shelf.packed)
+        after = self._generated(type_url, None) if shelf.complete else {}
+        others = frozenset(name for name in shelf.held if name not in after)
+        return {**after, **self._generated(type_url, others)} if others else after
+
+    def _generated(self, type_url: str, names: frozenset[str] | None) -> dict[str, Packed | None]:
+        found: dict[str, Packed | None] = dict.fromkeys(names or ())
+        for name, message in self._generate(type_url, names).items():
+            if names is None or name in names:
+                found[name] = Packed(name, type_url, message)
+        return found
+
+
+class ResourceCache(Generic[W]):
+    """All scopes over one world."""
+
+    def __init__(self, compiler: Compiler[W], world: W) -> None:
+        self._compiler = compiler
+        self.world = world
+        self._scopes: dict[Scope, ScopeResources] = {}
+
+    def resources_for(self, node: Node) -> ScopeResources:
+        """The resources of whoever is like `node`, in the newest world."""
+        scope = self._compiler.scope_of(self.world, node)
+        resources = self._scopes.get(scope)
+        if resources is None:
+            resources = self._scopes[scope] = ScopeResources(scope, self._generator(scope))
+        return resources
+
+    def update(self, world: W) -> Iterator[Callable[[], tuple[ScopeResources, str, frozenset[str]]]]:
+        """Take a new world; whatever is compiled on demand comes from it at once.
+
+        Yields the steps that renew what clients hold, so that an event loop can breathe in between.  Each returns
+        (resources, type URL, changed names); one that raises leaves that type of that scope as it was.
+        """
+        affected = self._compiler.affected(self.world, world)
+        self.world = world
+        self._scopes = {scope: resources for scope, resources in self._scopes.items() if resources.clients}
+        types = TYPES if affected.everything else (ENDPOINTS,) if affected.endpoint_clusters else ()
+        names = None if affected.everything else affected.endpoint_clusters
+        for resources in list(self._scopes.values()):
+            for type_url in types:
+                yield partial(_refresh, resources, type_url, names)
+
+    def _generator(self, scope: Scope) -> Generate:
+        return lambda type_url, names: self._compiler.generate(self.world, scope, type_url, names)
+
+
+def _refresh(
+    resources: ScopeResources, type_url: str, names: frozenset[str] | None
+) -> tuple[ScopeResources, str, frozenset[str]]:
+    return resources, type_url, resources.refresh(type_url, names)
