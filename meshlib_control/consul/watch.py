@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from meshlib_control.consul import blocking
@@ -24,7 +24,7 @@ async def watch(
     what: str,
     clock: Callable[[], float] = time.monotonic,
     rng: Rng | None = None,
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """The content now, and again after each change.  Outages are waited out; each is logged once, and its end."""
     dice = rng or random.Random()
     state: blocking.Watching[T] = blocking.start(rules, clock())
