@@ -272,8 +272,64 @@ class Session:
         if type_url in self.dialect.complete_types:
             return self._respond_completely(self.resources, subscription)
         batch, gone = self._next_batch(self.resources, subscription)
-        if not (batch or subscription.greet or self.dialect.says_removed or self._says_all(subscription)):
+        if not batch and not gone and not subscription.greet:
             return None
+        handled = [packed.name for packed in batch] + gone
+        subscription.dirty.difference_update(handled)
+        self._warm(type_url, (packed.name for packed in batch))
+        return self._encode(subscription, batch, gone, handled)
+
+    def _next_batch(self, resources: ScopeResources, subscription: Subscription) -> tuple[list[Packed], list[str]]:
+        """As many of the dirty resources as fit into one response, and the names to report as gone."""
+        type_url = subscription.type_url
+        may_break = type_url in _NAMERS or self._may_break()
+        batch: list[Packed] = []
+        gone: list[str] = []
+        size = 0
+        for name in subscription.dirty:
+            packed = resources.get(type_url, name)
+            if packed is None:
+                if may_break:
+                    gone.append(name)
+                continue
+            size += len(packed.any) + len(name)
+            if batch and size > MAX_RESPONSE:
+                break
+            batch.append(packed)
+        return batch, gone
+
+    def _respond_completely(self, resources: ScopeResources, subscription: Subscription) -> bytes | None:
+        """State-of-the-world CDS and LDS: everything that exists, since what is left out is deleted."""
+        type_url = subscription.type_url
+        if subscription.held_back:
+            return None
+        names = set(subscription.names)
+        if subscription.wildcard:
+            names.update(resources.everything(type_url))
+        found = {name: resources.get(type_url, name) for name in names}
+        kept: dict[str, Packed] = {}
+        if type_url == CLUSTER and not self._may_break():
+            for name in subscription.dirty:
+                retired = None if found.get(name) is not None else resources.retired(type_url, name)
+                if retired is not None:
+                    kept[name] = retired
+        changed = subscription.dirty - kept.keys()
+        if not changed and not subscription.greet:
+            return None
+        subscription.dirty -= changed
+        self._warm(type_url, changed)
+        batch = [packed for packed in found.values() if packed is not None] + list(kept.values())
+        return self._encode(subscription, batch, [], sorted(changed))
+
+    def _warm(self, type_url: str, clusters: Iterable[str]) -> None:
+        endpoints = self.subscriptions.get(ENDPOINTS)
+        if type_url != CLUSTER or endpoints is None or self.node is None or self.node.flavour != "envoy":
+            return
+        endpoints.dirty.update(name for name in clusters if name in endpoints.names and name not in endpoints.held_back)
+
+    def _encode(self, subscription: Subscription, batch: list[Packed], gone: list[str], handled: list[str]) -> bytes | None:
+        if not (batch or subscription.greet or self.dialect.says_removed or self._says_all(subscription)):
+            return None  # RDS and EDS of the world's state cannot say that something is not there
         self._responses += 1
         digest = hashlib.blake2b("".join(sorted(packed.version for packed in batch)).encode(), digest_size=4).hexdigest()
         subscription.nonce = str(self._responses)
