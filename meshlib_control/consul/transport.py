@@ -40,6 +40,7 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]
         self._address = address
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def get(
         self,
@@ -82,6 +83,7 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]
         return await self._send("POST", callback, self.uri(path, params), headers=headers, data=data)
 
     async def close(self) -> None:
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -118,6 +120,8 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]
             raise ConsulError(f"{what}: an answer that is not Consul's: {error}"[:400], response.status) from error
 
     def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ConsulError(f"the client of {self._address} is closed")
         if self._session is None:
             # Each watch holds a connection for itself, so the number is not limited here.
             connector = aiohttp.TCPConnector(limit=0, ssl=self._tls())

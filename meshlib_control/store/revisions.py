@@ -145,7 +145,7 @@ class Revisions:
     async def diff(self, before: int, after: int) -> list[Difference]:
         """What changes from one revision to another, ordered by key."""
         head, _ = await self._head()
-        old, new = (_names(await self._tree(head, revision)) for revision in (before, after))
+        old, new = _names(await self._tree(head, before)), _names(await self._tree(head, after))
         keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         documents = await self._objects.load(name for names in (old, new) for key in keys if (name := names.get(key)))
         return [Difference(key, documents.get(old.get(key, "")), documents.get(new.get(key, ""))) for key in keys]
@@ -250,7 +250,8 @@ class Revisions:
             reraise=True,
         )
         async with self._applying:
-            before, revision = await retrying(self._try_commit, following, expect)
+            step: tuple[int, int] = await retrying(self._try_commit, following, expect)
+        before, revision = step
         if revision > before and revision % max(1, self._keep // 4) == 0:
             try:
                 await self.prune()
