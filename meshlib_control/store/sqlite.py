@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from meshlib_control.errors import Conflict, StoreError
-from meshlib_control.store.changes import Changes
+from meshlib_control.changes import Changes
 from meshlib_control.store.keys import check_key, check_prefix, check_value
 from meshlib_control.store.model import Entry
 
