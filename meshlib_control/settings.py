@@ -119,7 +119,7 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 def sqlite_url(directory: Path) -> str:
     """The store in `directory`, in the form that `open_store` takes."""
-    return f"sqlite:///{directory.absolute() / 'control.db'}"
+    return f"sqlite://{directory.absolute() / 'control.db'}"
 
 
 def _is_ip(host: str) -> bool:

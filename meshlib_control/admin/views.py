@@ -71,11 +71,17 @@ class Listing(Struct, frozen=True):
 
 
 class RevisionView(Struct, frozen=True):
+    """`rolled_back_to`: the revision whose content this one has again; 0 for others."""
+
     revision: int
     time: str
     author: str
     message: str
-    changes: dict[str, Action]
+    resources: int
+    added: int
+    changed: int
+    removed: int
+    rolled_back_to: int = 0
 
 
 class History(Struct, frozen=True):
@@ -261,9 +267,11 @@ class RollbackRequest(Struct, frozen=True):
 
 
 class CodeView(Struct, frozen=True):
-    """A finding's code: what it means and what to do."""
+    """A finding's code: what it means and what to do.  `refuses`: a resource with such an error is not stored."""
 
     code: str
     severity: str
     title: str
-    remedy: str
+    meaning: str
+    action: str
+    refuses: bool

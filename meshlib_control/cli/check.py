@@ -72,7 +72,7 @@ def compile_command(*, texts: Texts, node_file: Path, namespace: str, form: str)
             why=render.summary(analyzed.findings),
             next_step="correct them; `meshctl codes CODE` explains a code",
         )
-    resources = offline.compiled(analyzed, node)
+    resources = offline.compiled(analyzed.config, node)
     click.echo(json.dumps(resources, indent=2, ensure_ascii=False) if form == "json" else output.yaml_text(resources))
 
 

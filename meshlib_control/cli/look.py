@@ -49,7 +49,7 @@ def endpoints(service: str | None, *, namespace: str, session: Session) -> None:
 
 @click.command()
 @click.argument("service", required=False, shell_complete=complete_service)
-@options.caller
+@options.caller(flavour=True)
 @options.session("table", "json", "yaml")
 def routes(service: str | None, *, caller: Caller, session: Session) -> None:
     """List the routes that a client has, in the order in which they are tried."""
@@ -64,7 +64,7 @@ def routes(service: str | None, *, caller: Caller, session: Session) -> None:
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request; may be repeated."
 )
-@options.caller
+@options.caller(flavour=False)
 @options.session("table", "json", "yaml")
 def explain(method: str, url: str, *, headers: tuple[str, ...], caller: Caller, session: Session) -> None:
     """Say which route and endpoints a request would take, and why the others do not match.

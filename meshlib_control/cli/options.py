@@ -134,29 +134,33 @@ def write(*, dry_run: bool = True) -> Decorator:
     return decorate
 
 
-def caller(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--from`, `-n`, `--label` and `--flavour`: passed on as `caller`."""
+def caller(*, flavour: bool) -> Decorator:
+    """`--from`, `-n`, `--label` and, if asked for, `--flavour`: passed on as `caller`."""
 
-    @functools.wraps(command)
-    def run(*args: Any, source: str, namespace: str, labels: tuple[str, ...], flavour: Flavour, **values: Any) -> Any:
-        pairs = tuple(_label(text) for text in labels)
-        asking = Caller(service=source, namespace=namespace, labels=pairs, flavour=flavour)
-        return command(*args, caller=asking, **values)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def run(*args: Any, source: str, namespace: str, labels: tuple[str, ...], **values: Any) -> Any:
+            pairs = tuple(_label(text) for text in labels)
+            asking = Caller(source, namespace, pairs, values.pop("flavour", "meshlib"))
+            return command(*args, caller=asking, **values)
 
-    run = click.option(
-        "--flavour",
-        type=click.Choice(["meshlib", "envoy", "grpc"]),
-        default="meshlib",
-        show_default=True,
-        help="Kind of data plane that calls.",
-    )(run)
-    run = click.option(
-        "--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the caller; may be repeated."
-    )(run)
-    run = namespace("Namespace of the caller.")(run)
-    return click.option(
-        "--from", "source", default="", metavar="SERVICE", shell_complete=complete_service, help="The service that calls."
-    )(run)
+        if flavour:
+            run = click.option(
+                "--flavour",
+                type=click.Choice(["meshlib", "envoy", "grpc"]),
+                default="meshlib",
+                show_default=True,
+                help="Kind of data plane that calls.",
+            )(run)
+        run = click.option(
+            "--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the caller; may be repeated."
+        )(run)
+        run = namespace("Namespace of the caller.")(run)
+        return click.option(
+            "--from", "source", default="", metavar="SERVICE", shell_complete=complete_service, help="The service that calls."
+        )(run)
+
+    return decorate
 
 
 def _label(text: str) -> tuple[str, str]:

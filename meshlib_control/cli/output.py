@@ -52,8 +52,11 @@ def show(*parts: RenderableType, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
     # Piped into something, a table must not be cut at a terminal's width that nobody has.
     console = Console(file=stream, width=None if stream.isatty() else 400, highlight=False, emoji=False, markup=False)
-    for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    # Tables are padded to their full width: nobody wants to see that in a file.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=err, color=True)
 
 
 def say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -73,8 +74,8 @@ def history(log: views.History, *, now: datetime) -> RenderableType:
             f"{entry.revision}{' *' if entry.revision == log.head else ''}",
             age(entry.time, now=now),
             entry.author,
-            ", ".join(f"{resource} {action}" for resource, action in entry.changes.items()),
-            entry.message,
+            f"+{entry.added} ~{entry.changed} -{entry.removed}",
+            entry.message or (f"rollback to {entry.rolled_back_to}" if entry.rolled_back_to else ""),
         )
         for entry in log.items
     ]
@@ -83,8 +84,8 @@ def history(log: views.History, *, now: datetime) -> RenderableType:
 
 def unified(change: views.Change) -> str:
     """One resource's change as a unified diff of YAML."""
-    before = yaml_text(change.before).splitlines(keepends=True) if change.before is not None else []
-    after = yaml_text(change.after).splitlines(keepends=True) if change.after is not None else []
+    before = _sorted_yaml(change.before).splitlines(keepends=True)
+    after = _sorted_yaml(change.after).splitlines(keepends=True)
     return "".join(
         difflib.unified_diff(
             before,
@@ -93,6 +94,11 @@ def unified(change: views.Change) -> str:
             tofile=f"b/{change.resource}" if after else "/dev/null",
         )
     )
+
+
+def _sorted_yaml(document: views.Document | None) -> str:
+    """The order of keys means nothing, so it must not make a difference."""
+    return yaml_text(json.loads(json.dumps(document, sort_keys=True))) if document is not None else ""
 
 
 def difference(changes: Sequence[views.Change]) -> RenderableType:
@@ -239,7 +245,11 @@ def codes(found: Sequence[views.CodeView]) -> RenderableType:
 
 
 def code(entry: views.CodeView) -> RenderableType:
-    return Group(Text(f"{entry.code} ({entry.severity}): {entry.title}", style="bold"), Text(), Text(entry.remedy))
+    return Group(
+        Text(f"{entry.code} ({entry.severity}): {entry.title}", style="bold"),
+        Text(entry.meaning),
+        Text(f"What to do: {entry.action}"),
+    )
 
 
 def authority(endpoint: views.EndpointView) -> str:

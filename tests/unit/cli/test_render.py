@@ -63,7 +63,8 @@ def test_a_change_is_a_unified_diff_of_yaml() -> None:
         after={"spec": {"weight": 50, "host": "a"}},
     )
     assert render.unified(change) == (
-        "--- a/VirtualService/default/a\n+++ b/VirtualService/default/a\n@@ -1,3 +1,3 @@\n spec:\n-  weight: 90\n+  weight: 50\n   host: a\n"
+        "--- a/VirtualService/default/a\n+++ b/VirtualService/default/a\n"
+        "@@ -1,3 +1,3 @@\n spec:\n   host: a\n-  weight: 90\n+  weight: 50\n"
     )
 
 

@@ -1,0 +1,329 @@
+"""Changing the stored configuration: everything is checked against what is stored, then stored at once or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from meshlib_control.admin import changes, views
+from meshlib_control.admin.problems import Problem, invalid, not_found
+from meshlib_control.catalog.model import Service
+from meshlib_control.config import REFUSES, ConfigResource, ConfigSet, Finding, Severity, analyze, load, load_document
+from meshlib_control.errors import Conflict, StoreError
+from meshlib_control.store import Changes as StoreChanges
+from meshlib_control.store import RevisionContent, Revisions
+
+ATTEMPTS = 8  # over a store that other replicas write to as well, when the caller expects no particular revision
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an edit is judged by beside the store: resources from files, which are read-only, and the catalog's services."""
+
+    files: tuple[ConfigResource, ...] = ()
+    services: Mapping[str, Service] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change that was checked: what the store would have, and what is to be said of it."""
+
+    content: RevisionContent  # that it was checked against
+    after: dict[str, views.Document]
+    named: frozenset[str]  # resources that the caller named
+    findings: tuple[Finding, ...]
+
+    @property
+    def changes(self) -> list[views.Change]:
+        return changes.between(documents_of(self.content), self.after, also=self.named)
+
+
+class Editor:
+    """Apply, delete, roll back, compare.  `clock` gives seconds since the epoch.  Methods raise `Problem` and `StoreError`."""
+
+    def __init__(self, revisions: Revisions, surroundings: Callable[[], Surroundings], clock: Callable[[], float]) -> None:
+        self._revisions = revisions
+        self._surroundings = surroundings
+        self._clock = clock
+
+    async def apply(self, files: views.Files, *, dry_run: bool = False, expect: int | None = None) -> views.Applied:
+        """Create or change what `files` say."""
+        wanted, findings = read_files(files)
+        self._refuse(findings)
+        self._keep_files_apart(wanted)
+
+        def edited(stored: Mapping[str, views.Document]) -> dict[str, views.Document]:
+            return changes.applied(stored, {key: dict(resource.document) for key, resource in wanted.items()})
+
+        async def commit(edit: Edit) -> int:
+            puts = {key: edit.after[key] for key in wanted}
+            return await self._revisions.apply(
+                StoreChanges(puts=puts),
+                expect=edit.content.revision,
+                author=files.author,
+                message=files.message,
+                now=self._clock(),
+            )
+
+        async def check() -> Edit:
+            content = await self._current(expect)
+            found = tuple(findings) + self._judged(content, edited(documents_of(content)), located=wanted)
+            return Edit(content, edited(documents_of(content)), frozenset(wanted), found)
+
+        return await self._carry_out(check, commit, dry_run=dry_run, expect=expect)
+
+    async def delete(self, request: views.DeleteRequest, *, dry_run: bool = False, expect: int | None = None) -> views.Applied:
+        """Remove resources; refused if others would become invalid by it, unless `request.force`."""
+        named = frozenset(request.resources)
+        self._keep_files_apart(named)
+
+        async def check() -> Edit:
+            content = await self._current(expect)
+            missing = sorted(named - content.documents.keys())
+            if missing:
+                raise not_found(", ".join(missing), "`meshctl get` lists what there is.")
+            after = changes.without(documents_of(content), named)
+            found = self._judged(content, after, refuse=not request.force)
+            return Edit(content, after, named, found)
+
+        async def commit(edit: Edit) -> int:
+            return await self._revisions.apply(
+                StoreChanges(deletes=named),
+                expect=edit.content.revision,
+                author=request.author,
+                message=request.message,
+                now=self._clock(),
+            )
+
+        return await self._carry_out(check, commit, dry_run=dry_run, expect=expect)
+
+    async def rollback(
+        self, request: views.RollbackRequest, *, dry_run: bool = False, expect: int | None = None
+    ) -> views.Applied:
+        """A new revision with the content of an old one.  It is checked like any other: what runs now may know more rules."""
+
+        async def check() -> Edit:
+            content = await self._current(expect)
+            old = documents_of(await self._kept(request.revision))
+            return Edit(content, old, frozenset(), self._judged(content, old))
+
+        async def commit(edit: Edit) -> int:
+            return await self._revisions.rollback(
+                request.revision,
+                expect=edit.content.revision,
+                author=request.author,
+                message=request.message,
+                now=self._clock(),
+            )
+
+        return await self._carry_out(check, commit, dry_run=dry_run, expect=expect)
+
+    async def compare(self, files: views.Files) -> views.Difference:
+        """What applying `files` would change."""
+        wanted, findings = read_files(files)
+        self._refuse(findings)
+        content = await self._revisions.read()
+        stored = documents_of(content)
+        after = changes.applied(stored, {key: dict(resource.document) for key, resource in wanted.items()})
+        found = tuple(findings) + self._judged(content, after, located=wanted)
+        return views.Difference(
+            since=content.revision, to=0, changes=changes.between(stored, after), findings=finding_views(found)
+        )
+
+    async def difference(self, since: int, to: int | None) -> views.Difference:
+        """What changed from one revision to another; `to` None: to the current one."""
+        before = await self._kept(since)
+        after = await self._revisions.read() if to is None else await self._kept(to)
+        found = changes.between(documents_of(before), documents_of(after))
+        return views.Difference(since=since, to=after.revision, changes=found)
+
+    async def analyze(self, files: views.Files) -> views.Findings:
+        """Findings of the mesh as it would be with `files` applied; without any, as it is."""
+        wanted, findings = read_files(files)
+        content = await self._revisions.read()
+        after = changes.applied(documents_of(content), {key: dict(resource.document) for key, resource in wanted.items()})
+        everything = self._findings(content, after, located=wanted)
+        relevant = [finding for finding in everything if not wanted or finding.resource in wanted]
+        return views.Findings(findings=finding_views([*findings, *relevant]))
+
+    async def history(self, limit: int) -> views.History:
+        """Newest first."""
+        lines = await self._revisions.history(limit)
+        items = [
+            views.RevisionView(
+                revision=line.revision,
+                time=rfc3339(line.time),
+                author=line.author,
+                message=line.message,
+                resources=line.resources,
+                added=line.added,
+                changed=line.changed,
+                removed=line.removed,
+                rolled_back_to=line.rolled_back_to,
+            )
+            for line in lines
+        ]
+        return views.History(head=await self._revisions.head(), items=items)
+
+    async def listing(self, *, kind: str | None, namespace: str | None) -> views.Listing:
+        """Stored resources and those from files, in order of key."""
+        content = await self._revisions.read()
+        items = {key: views.Item(resource=key, document=document) for key, document in documents_of(content).items()}
+        for resource in self._surroundings().files:
+            key = str(resource.key)
+            items[key] = views.Item(resource=key, document=dict(resource.document), source="file", file=resource.file)
+        chosen = [item for _, item in sorted(items.items()) if _is_chosen(item.resource, kind, namespace)]
+        return views.Listing(revision=content.revision, items=chosen)
+
+    async def item(self, key: str) -> views.Item:
+        """One resource."""
+        found = [item for item in (await self.listing(kind=None, namespace=None)).items if item.resource == key]
+        if not found:
+            raise not_found(key, "`meshctl get` lists what there is.")
+        return found[0]
+
+    async def _carry_out(
+        self,
+        check: Callable[[], Awaitable[Edit]],
+        commit: Callable[[Edit], Awaitable[int]],
+        *,
+        dry_run: bool,
+        expect: int | None,
+    ) -> views.Applied:
+        """Check and commit; begin again when another writer was faster and the caller did not insist on a revision."""
+        for attempt in range(ATTEMPTS):
+            edit = await check()
+            try:
+                revision = edit.content.revision if dry_run else await commit(edit)
+            except Conflict:
+                if expect is not None or attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            return views.Applied(
+                revision=revision,
+                dry_run=dry_run,
+                changes=edit.changes if dry_run else changes.brief(edit.changes),
+                findings=finding_views(edit.findings),
+            )
+        raise AssertionError("unreachable")
+
+    async def _current(self, expect: int | None) -> RevisionContent:
+        content = await self._revisions.read()
+        if expect is not None and content.revision != expect:
+            raise Conflict("the configuration", expect, content.revision)
+        return content
+
+    async def _kept(self, revision: int) -> RevisionContent:
+        try:
+            return await self._revisions.read(revision)
+        except StoreError as error:
+            await self._revisions.head()  # if the store answers, the error is about the revision
+            raise Problem(
+                404,
+                f"revision {revision} cannot be read",
+                why=str(error),
+                next_step="`meshctl history` lists those that are kept.",
+            ) from error
+
+    def _findings(
+        self,
+        content: RevisionContent,
+        documents: Mapping[str, views.Document],
+        located: Mapping[str, ConfigResource] | None = None,
+    ) -> list[Finding]:
+        """All findings of `documents` together with what comes from files.  `located` gives places in files to name."""
+        around = self._surroundings()
+        resources = {}
+        for key, document in documents.items():
+            known = (located or {}).get(key)
+            if known is None:
+                known = load_document(document)
+            resources[key] = replace(known, created=content.created.get(key, content.revision + 1))
+        resources.update((str(resource.key), resource) for resource in around.files)
+        return list(analyze(ConfigSet(resources.values(), content.revision), services=around.services))
+
+    def _judged(
+        self,
+        content: RevisionContent,
+        after: Mapping[str, views.Document],
+        *,
+        located: Mapping[str, ConfigResource] | None = None,
+        refuse: bool = True,
+    ) -> tuple[Finding, ...]:
+        """What the change is to be told: findings of what it names, and new ones elsewhere.  Raises `Problem` on errors."""
+        before = {_identity(finding) for finding in self._findings(content, documents_of(content))}
+        found = [
+            finding
+            for finding in self._findings(content, after, located)
+            if finding.resource in (located or {}) or _identity(finding) not in before
+        ]
+        if refuse:
+            # What was stored by an earlier version with laxer rules must not stand in the way of everything else.
+            self._refuse(found)
+        return tuple(found)
+
+    def _refuse(self, findings: Collection[Finding]) -> None:
+        if any(refuses(finding) for finding in findings):
+            raise invalid([_as_builtins(finding) for finding in findings])
+
+    def _keep_files_apart(self, keys: Collection[str]) -> None:
+        for resource in self._surroundings().files:
+            if str(resource.key) in keys:
+                raise Problem(
+                    409,
+                    f"{resource.key} comes from {resource.file}",
+                    where="--config of the control service",
+                    why="what is read from files cannot be changed through the API",
+                    next_step="Edit that file: it is read again when it changes.",
+                )
+
+
+def read_files(files: views.Files) -> tuple[dict[str, ConfigResource], list[Finding]]:
+    """The resources of `files` by key, and what is wrong with their text and fields."""
+    resources, findings = load([(file.name, file.text) for file in files.files], namespace=files.namespace)
+    return {str(resource.key): resource for resource in resources}, findings
+
+
+def refuses(finding: Finding) -> bool:
+    """Does this keep a resource from being stored?"""
+    return finding.severity is Severity.ERROR and finding.code in REFUSES
+
+
+def documents_of(content: RevisionContent) -> dict[str, views.Document]:
+    return {key: cast("dict[str, Any]", document) for key, document in content.documents.items()}
+
+
+def finding_views(findings: Collection[Finding]) -> list[views.FindingView]:
+    return [
+        views.FindingView(
+            code=finding.code,
+            severity=finding.severity.value,
+            resource=finding.resource,
+            field=finding.field,
+            file=finding.file,
+            line=finding.line,
+            message=finding.message,
+        )
+        for finding in findings
+    ]
+
+
+def rfc3339(time: float) -> str:
+    """Seconds since the epoch as ``2026-11-23T12:00:00Z``."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _as_builtins(finding: Finding) -> dict[str, object]:
+    (view,) = finding_views([finding])
+    return {name: getattr(view, name) for name in view.__struct_fields__}
+
+
+def _identity(finding: Finding) -> tuple[str, str, str, str]:
+    return (finding.code, finding.resource, finding.field, finding.message)
+
+
+def _is_chosen(key: str, kind: str | None, namespace: str | None) -> bool:
+    its_kind, its_namespace, _ = key.split("/", 2)
+    return kind in (None, its_kind) and namespace in (None, its_namespace)

@@ -1,0 +1,66 @@
+"""What needs no control service: files to findings, files to a node's resources, codes to explanations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshlib_control.admin import views
+from meshlib_control.admin.editing import finding_views, read_files
+from meshlib_control.config import CODES, REFUSES, ConfigResource, ConfigSet, analyze
+
+Texts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Analyzed:
+    """Files as one configuration, and everything that is wrong with it."""
+
+    config: ConfigSet
+    findings: list[views.FindingView]
+
+    @property
+    def has_errors(self) -> bool:
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def analyzed(texts: Texts, namespace: str) -> Analyzed:
+    """Read and check `texts` as if they were the whole configuration of a mesh."""
+    resources, findings = _read(texts, namespace)
+    config = ConfigSet(resources.values())
+    return Analyzed(config, finding_views([*findings, *analyze(config)]))
+
+
+def compiled(config: ConfigSet, node: views.NodeView) -> list[views.Document]:
+    """Every resource that `node` would get, as protobuf-JSON with Envoy's ``@type``."""
+    from meshlib_control.admin.viewing import node_of
+    from meshlib_control.catalog.model import CatalogSnapshot
+    from meshlib_control.compile import World, compile_document
+
+    return compile_document(World.of(config, CatalogSnapshot()), node_of(node))
+
+
+def keys_in(texts: Texts, namespace: str) -> list[tuple[str, str, str]]:
+    """(kind, namespace, name) of each resource in `texts`; what they say need not be valid."""
+    resources, _ = _read(texts, namespace)
+    return [(resource.key.kind, resource.key.namespace, resource.key.name) for resource in resources.values()]
+
+
+def explained(code: str | None) -> list[views.CodeView]:
+    """The table of codes, or the one row of `code`."""
+    return [
+        views.CodeView(
+            code=row.id,
+            severity=row.severity.value,
+            title=row.title,
+            meaning=row.meaning,
+            action=row.action,
+            refuses=row.id in REFUSES,
+        )
+        for row in CODES.values()
+        if code in (None, row.id)
+    ]
+
+
+def _read(texts: Texts, namespace: str) -> tuple[dict[str, ConfigResource], list[object]]:
+    files = [views.File(name=name, text=text) for name, text in texts]
+    return read_files(views.Files(files=files, namespace=namespace))
