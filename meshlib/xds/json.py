@@ -53,7 +53,7 @@ def from_json(document: Json) -> Message:
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"@type {name!r} is not one of the messages in meshlib.xds.types.ENVOY_NAMES")
-    renamed = _copy({key: value for key, value in document.items() if key != "@type"})
+    renamed = {key: _copy(value) for key, value in document.items() if key != "@type"}
     message = json_format.ParseDict(renamed, kind())
     return _rename(message, _TO_ENVOY)
 

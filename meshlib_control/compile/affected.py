@@ -1,0 +1,43 @@
+"""What has to be made anew when one world follows another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshlib_control.compile.names import ClusterName
+from meshlib_control.compile.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """`endpoint_clusters`: names of EDS resources, for any scope.  `everything`: any resource may differ."""
+
+    everything: bool = False
+    endpoint_clusters: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.endpoint_clusters)
+
+
+def affected(old: World, new: World) -> Affected:
+    """Made for worlds where `new` was built with `previous=old`: hosts whose instances are the same tuple cost one
+    comparison of identities.
+    """
+    if old.routing is not new.routing:
+        return Affected(everything=True)
+    changed = [host for host in old.instances.keys() | new.instances.keys() if _differ(old, new, host)]
+    clusters: set[str] = set()
+    for host in changed:
+        for service in new.services.hosts.get(host, ()):
+            if service.source == "config":
+                continue  # its instances are configuration
+            if service.resolution != "STATIC":
+                return Affected(everything=True)  # names to resolve are part of the cluster itself
+            for subset in ("", *new.destination_rules.subset_names(host)):
+                clusters.update(str(ClusterName(port.number, subset, host)) for port in service.ports)
+    return Affected(endpoint_clusters=frozenset(clusters))
+
+
+def _differ(old: World, new: World, host: str) -> bool:
+    before, after = old.instances.get(host, ()), new.instances.get(host, ())
+    return before is not after and before != after

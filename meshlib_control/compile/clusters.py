@@ -1,0 +1,221 @@
+"""Services and DestinationRules → clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from meshlib.xds.proto import cluster_pb2, core_pb2
+from meshlib.xds.types import ENVOY_NAMES, pack
+from meshlib_control.catalog.model import Port, Service
+from meshlib_control.compile.destination_rules import Policy, policy_of
+from meshlib_control.compile.endpoints import (
+    assignment,
+    chosen_instances,
+    is_dns,
+    is_eds,
+    subset_labels,
+)
+from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
+from meshlib_control.compile.node import Scope
+from meshlib_control.compile.retry_policy import duration
+from meshlib_control.compile.scope import is_served
+from meshlib_control.compile.services import is_http2, is_tls, port_of
+from meshlib_control.compile.world import World
+from meshlib_control.config.kinds import ConnectionPool, HTTPSettings, RetryBudget, TCPSettings
+
+UNLIMITED: Final = 2**32 - 1
+"""Istio's threshold where nothing is configured; Envoy's own would be 1024 (retries: 3)."""
+
+RETRY_BUDGET_PERCENT: Final = 20.0
+MIN_RETRY_CONCURRENCY: Final = 3
+
+_HTTP_OPTIONS = ENVOY_NAMES["HttpProtocolOptions"]
+_Cluster = cluster_pb2.Cluster
+_LB_POLICIES = {
+    "RANDOM": _Cluster.RANDOM,
+    "ROUND_ROBIN": _Cluster.ROUND_ROBIN,
+    # UNSPECIFIED and LEAST_CONN too: LEAST_REQUEST is Istio's default.
+}
+
+
+def cluster_names(world: World, scope: Scope) -> Iterator[str]:
+    """Names of all clusters: of each service's ports, with and without subsets, then those for outside hosts."""
+    for service in world.services.visible(scope.namespace):
+        rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
+        subsets = sorted(rule.subsets or ()) if rule else []
+        for port in service.ports:
+            if is_served(scope, service, port):
+                for subset in ("", *subsets):
+                    yield str(ClusterName(port.number, subset, service.host))
+    if scope.flavour != "grpc":
+        yield PASSTHROUGH
+        yield BLACK_HOLE
+
+
+def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None:
+    """The cluster of this name; None: there is none."""
+    if scope.flavour != "grpc" and name in (PASSTHROUGH, BLACK_HOLE):
+        return _outside(world, name)
+    parsed = parse_cluster_name(name)
+    service = world.services.find(parsed.host, scope.namespace) if parsed else None
+    port = port_of(service, parsed.port) if parsed and service else None
+    if parsed is None or service is None or port is None or not is_served(scope, service, port):
+        return None
+    if subset_labels(world, scope, service, parsed) is None:
+        return None
+    rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
+    policy = policy_of(rule, rule.subset(parsed.subset) if rule else None, port.number)
+    result = cluster_pb2.Cluster(name=name)
+    result.connect_timeout.CopyFrom(duration(world.settings.connect_timeout))
+    if scope.flavour == "grpc":
+        _set_grpc(world, scope, result, service, port, policy)
+    else:
+        _set_discovery(world, scope, result, service, port, policy)
+        _set_connections(result, policy.connection_pool or ConnectionPool(), port)
+        _set_breakers(result, policy)
+        _set_metadata(result, service, parsed)
+    return result
+
+
+def _outside(world: World, name: str) -> cluster_pb2.Cluster:
+    result = cluster_pb2.Cluster(name=name)
+    result.connect_timeout.CopyFrom(duration(world.settings.connect_timeout))
+    if name == PASSTHROUGH:
+        _set_original_destination(result)
+        _set_breakers(result, Policy())
+    else:
+        result.type = _Cluster.STATIC
+    return result
+
+
+def _set_discovery(
+    world: World, scope: Scope, result: cluster_pb2.Cluster, service: Service, port: Port, policy: Policy
+) -> None:
+    simple = policy.load_balancer.simple if policy.load_balancer else None
+    if simple == "PASSTHROUGH" or service.resolution == "NONE" or is_tls(port):
+        _set_original_destination(result)
+        return
+    result.lb_policy = _LB_POLICIES.get(simple or "", _Cluster.LEAST_REQUEST)
+    # Endpoints that a catalog calls unhealthy are in EDS with that status. Envoy would use them once half are (panic).
+    if scope.flavour == "envoy":
+        result.common_lb_config.healthy_panic_threshold.value = 0.0
+    if is_eds(service, port):
+        _set_eds(result)
+        return
+    result.type = _Cluster.LOGICAL_DNS if service.resolution == "DNS_ROUND_ROBIN" else _Cluster.STRICT_DNS
+    result.respect_dns_ttl = True
+    result.dns_refresh_rate.CopyFrom(duration(_DNS_REFRESH))
+    result.dns_lookup_family = _Cluster.ALL if result.type == _Cluster.STRICT_DNS else _Cluster.V4_PREFERRED
+    _set_names(world, scope, result, service, port)
+
+
+_DNS_REFRESH = 60.0  # MeshConfig.dnsRefreshRate: after failures, or where there is no TTL
+
+
+def _set_names(world: World, scope: Scope, result: cluster_pb2.Cluster, service: Service, port: Port) -> None:
+    """The host names to resolve.  LOGICAL_DNS has exactly one."""
+    parsed = parse_cluster_name(result.name)
+    labels = subset_labels(world, scope, service, parsed) if parsed else None
+    chosen = list(chosen_instances(world.instances_of(service), labels or {}))
+    if result.type == _Cluster.LOGICAL_DNS:
+        chosen = chosen[:1]
+    names = assignment(result.name, chosen, port, flavour=scope.flavour, host_names=True)
+    result.load_assignment.CopyFrom(names)
+
+
+def _set_eds(result: cluster_pb2.Cluster) -> None:
+    result.type = _Cluster.EDS
+    result.eds_cluster_config.eds_config.CopyFrom(ads())
+
+
+def ads() -> core_pb2.ConfigSource:
+    source = core_pb2.ConfigSource(resource_api_version=core_pb2.V3)
+    source.ads.SetInParent()
+    return source
+
+
+def _set_original_destination(result: cluster_pb2.Cluster) -> None:
+    result.type = _Cluster.ORIGINAL_DST
+    result.lb_policy = _Cluster.CLUSTER_PROVIDED
+
+
+def _set_grpc(world: World, scope: Scope, result: cluster_pb2.Cluster, service: Service, port: Port, policy: Policy) -> None:
+    """What grpcio accepts: ROUND_ROBIN, EDS or a single name, and of all limits the number of requests.
+
+    That one is always written: grpcio's own default is 1024.
+    """
+    result.lb_policy = _Cluster.ROUND_ROBIN
+    pool = policy.connection_pool.http if policy.connection_pool else None
+    limit = pool.http2_max_requests if pool else None
+    result.circuit_breakers.thresholds.add(max_requests=UInt32Value(value=limit or UNLIMITED))
+    if is_dns(service):
+        result.type = _Cluster.LOGICAL_DNS
+        _set_names(world, scope, result, service, port)
+    else:
+        _set_eds(result)
+
+
+def _set_connections(result: cluster_pb2.Cluster, pool: ConnectionPool, port: Port) -> None:
+    tcp, http = pool.tcp or TCPSettings(), pool.http or HTTPSettings()
+    if tcp.connect_timeout is not None:
+        result.connect_timeout.CopyFrom(duration(tcp.connect_timeout))
+    if tcp.tcp_keepalive is not None:
+        keepalive = result.upstream_connection_options.tcp_keepalive
+        keepalive.SetInParent()
+        if tcp.tcp_keepalive.probes is not None:
+            keepalive.keepalive_probes.value = tcp.tcp_keepalive.probes
+        if tcp.tcp_keepalive.time is not None:
+            keepalive.keepalive_time.value = round(tcp.tcp_keepalive.time)
+        if tcp.tcp_keepalive.interval is not None:
+            keepalive.keepalive_interval.value = round(tcp.tcp_keepalive.interval)
+    _set_http_options(result, tcp, http, port)
+
+
+def _set_http_options(result: cluster_pb2.Cluster, tcp: TCPSettings, http: HTTPSettings, port: Port) -> None:
+    """Left out when everything is as by default: HTTP/1.1, connections idle for an hour at most."""
+    options = cluster_pb2.HttpProtocolOptions()
+    common = options.common_http_protocol_options
+    if http.idle_timeout is not None:
+        common.idle_timeout.CopyFrom(duration(http.idle_timeout))
+    if tcp.max_connection_duration is not None:
+        common.max_connection_duration.CopyFrom(duration(tcp.max_connection_duration))
+    if http.max_requests_per_connection:
+        common.max_requests_per_connection.value = http.max_requests_per_connection
+    if is_http2(port):
+        options.explicit_http_config.http2_protocol_options.SetInParent()
+        if http.max_concurrent_streams:
+            streams = options.explicit_http_config.http2_protocol_options.max_concurrent_streams
+            streams.value = http.max_concurrent_streams
+    elif options.HasField("common_http_protocol_options"):
+        options.explicit_http_config.http_protocol_options.SetInParent()
+    if options.ByteSize():
+        result.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(options))
+
+
+def _set_breakers(result: cluster_pb2.Cluster, policy: Policy) -> None:
+    """The retry budget is always on; where Envoy has one, it does not look at `max_retries`."""
+    pool = policy.connection_pool or ConnectionPool()
+    tcp, http = pool.tcp or TCPSettings(), pool.http or HTTPSettings()
+    budget = policy.retry_budget or RetryBudget()
+    thresholds = result.circuit_breakers.thresholds.add(track_remaining=True)
+    thresholds.max_connections.value = tcp.max_connections or UNLIMITED
+    thresholds.max_pending_requests.value = http.http1_max_pending_requests or UNLIMITED
+    thresholds.max_requests.value = http.http2_max_requests or UNLIMITED
+    thresholds.max_retries.value = http.max_retries or UNLIMITED
+    thresholds.retry_budget.budget_percent.value = RETRY_BUDGET_PERCENT if budget.percent is None else budget.percent
+    thresholds.retry_budget.min_retry_concurrency.value = (
+        MIN_RETRY_CONCURRENCY if budget.min_retry_concurrency is None else budget.min_retry_concurrency
+    )
+
+
+def _set_metadata(result: cluster_pb2.Cluster, service: Service, name: ClusterName) -> None:
+    """Istio's cluster metadata: what telemetry calls the destination."""
+    fields = result.metadata.filter_metadata["istio"]
+    short = service.host.partition(".")[0] if service.source != "config" else service.host
+    fields["services"] = [{"host": service.host, "name": short, "namespace": service.namespace}]
+    fields["default_original_port"] = name.port
+    if name.subset:
+        fields["subset"] = name.subset

@@ -1,0 +1,135 @@
+"""Instances → ClusterLoadAssignment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from meshlib.xds.proto import core_pb2, endpoint_pb2
+from meshlib_control.catalog.model import Instance, InstanceHealth, Port, Service
+from meshlib_control.compile.hosts import is_address
+from meshlib_control.compile.names import ClusterName, parse_cluster_name
+from meshlib_control.compile.node import Flavour, Scope
+from meshlib_control.compile.scope import is_served
+from meshlib_control.compile.services import is_tls, port_of
+from meshlib_control.compile.world import World
+
+LABELS: Final = "envoy.lb"
+"""Namespace of an endpoint's labels in its metadata: the one that Envoy's own subset balancer reads."""
+
+_HEALTH = {
+    InstanceHealth.HEALTHY: endpoint_pb2.HEALTHY,
+    InstanceHealth.UNHEALTHY: endpoint_pb2.UNHEALTHY,
+    InstanceHealth.DRAINING: endpoint_pb2.DRAINING,
+}
+_DNS = ("DNS", "DNS_ROUND_ROBIN")
+_SOCKET = "unix://"
+
+
+def is_eds(service: Service, port: Port) -> bool:
+    """Whether the endpoints are a resource of their own: not DNS names, nor wherever the caller wanted to go."""
+    return service.resolution == "STATIC" and not is_tls(port)
+
+
+def load_assignment(world: World, scope: Scope, name: str) -> endpoint_pb2.ClusterLoadAssignment | None:
+    """The EDS resource of a cluster; None: it has none.  A cluster without instances has an empty one."""
+    parsed = parse_cluster_name(name)
+    service = world.services.find(parsed.host, scope.namespace) if parsed else None
+    port = port_of(service, parsed.port) if parsed and service else None
+    if parsed is None or service is None or port is None or not is_served(scope, service, port):
+        return None
+    if not is_eds(service, port):
+        return None
+    labels = subset_labels(world, scope, service, parsed)
+    if labels is None:
+        return None
+    chosen = chosen_instances(world.instances_of(service), labels)
+    return assignment(name, chosen, port, flavour=scope.flavour)
+
+
+def subset_labels(world: World, scope: Scope, service: Service, name: ClusterName) -> Mapping[str, str] | None:
+    """The labels of the cluster's subset, {} for the whole host; None: no DestinationRule defines it."""
+    if not name.subset:
+        return {}
+    rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
+    subset = rule.subset(name.subset) if rule else None
+    return subset.labels if subset else None
+
+
+def chosen_instances(instances: Iterable[Instance], labels: Mapping[str, str]) -> Iterator[Instance]:
+    wanted = labels.items()
+    return (instance for instance in instances if wanted <= instance.labels.items())
+
+
+def assignment(
+    name: str, instances: Iterable[Instance], port: Port, *, flavour: Flavour, host_names: bool = False
+) -> endpoint_pb2.ClusterLoadAssignment:
+    """Localities and endpoints in a fixed order, each address once, so that equal instances give equal bytes."""
+    result = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+    localities: dict[str, dict[tuple[str, int], Instance]] = {}
+    seen: set[tuple[str, int]] = set()
+    for instance in sorted(instances, key=lambda item: (item.locality, item.address, item.port, item.id)):
+        address = (instance.address, instance_port(instance, port))
+        # An address that this kind of cluster cannot have would make clients refuse all of its endpoints.
+        usable = _is_usable(instance.address, flavour=flavour, host_names=host_names)
+        if usable and address not in seen:
+            seen.add(address)
+            localities.setdefault(instance.locality, {})[address] = instance
+    metadata: dict[tuple[tuple[str, str], ...], core_pb2.Metadata] = {}
+    for locality in sorted(localities):
+        group = result.endpoints.add()
+        _set_locality(group.locality, locality)
+        members = localities[locality]
+        # The sum, as Istio: grpcio ignores localities without a weight.
+        group.load_balancing_weight.value = sum(_weight(instance) for instance in members.values())
+        for (host, number), instance in members.items():
+            endpoint = group.lb_endpoints.add()
+            _set_address(endpoint.endpoint.address, host, number)
+            endpoint.health_status = _HEALTH[instance.health]
+            endpoint.load_balancing_weight.value = _weight(instance)
+            if instance.labels and flavour != "grpc":
+                endpoint.metadata.CopyFrom(_labels(instance.labels, metadata))
+    return result
+
+
+def instance_port(instance: Instance, port: Port) -> int:
+    """Where the instance listens for the service's port: by the port's name, as the service says, its own, the same."""
+    return instance.ports.get(port.name) or port.target or instance.port or port.number
+
+
+def is_dns(service: Service) -> bool:
+    return service.resolution in _DNS
+
+
+def _is_usable(address: str, *, flavour: Flavour, host_names: bool) -> bool:
+    if address.startswith(_SOCKET):
+        return flavour == "envoy"
+    return host_names or is_address(address)
+
+
+def _weight(instance: Instance) -> int:
+    return max(instance.weight, 1)
+
+
+def _set_locality(locality: core_pb2.Locality, text: str) -> None:
+    region, zone, sub_zone, *_ = [*text.split("/", 2), "", "", ""]
+    locality.region, locality.zone, locality.sub_zone = region, zone, sub_zone
+
+
+def _set_address(address: core_pb2.Address, host: str, port: int) -> None:
+    if host.startswith(_SOCKET):
+        address.pipe.path = host.removeprefix(_SOCKET)
+    else:
+        address.socket_address.address = host.strip("[]")
+        address.socket_address.port_value = port
+
+
+def _labels(labels: Mapping[str, str], known: dict[tuple[tuple[str, str], ...], core_pb2.Metadata]) -> core_pb2.Metadata:
+    """Instances share a few label sets, and making a Struct is slow."""
+    key = tuple(sorted(labels.items()))
+    if key not in known:
+        metadata = core_pb2.Metadata()
+        for name, value in key:
+            metadata.filter_metadata[LABELS][name] = value
+        known[key] = metadata
+    return known[key]

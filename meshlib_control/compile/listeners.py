@@ -1,0 +1,105 @@
+"""Where calls enter: API listeners by authority, or Envoy's HTTP proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from meshlib.xds.proto import listener_pb2
+from meshlib.xds.types import pack
+from meshlib_control.compile.clusters import ads
+from meshlib_control.compile.hosts import split_authority, with_port
+from meshlib_control.compile.names import HTTP_PROXY, VIRTUAL_OUTBOUND
+from meshlib_control.compile.node import Scope
+from meshlib_control.compile.retry_policy import duration
+from meshlib_control.compile.routes import outside_host, route_names, virtual_host
+from meshlib_control.compile.world import World
+
+PROXY_ADDRESS: Final = "127.0.0.1"
+PROXY_PORT: Final = 15001
+"""Where an application sends its requests when Envoy stands beside it (`http_proxy=http://127.0.0.1:15001`)."""
+
+PROXY_LISTENER: Final = f"{PROXY_ADDRESS}_{PROXY_PORT}"
+
+_DEFAULT_PORT = 80
+_ROUTER = "envoy.filters.http.router"
+_MANAGER = "envoy.filters.network.http_connection_manager"
+
+
+def listener_names(world: World, scope: Scope) -> Iterator[str]:
+    """Names of all listeners; for names that callers use, only the fully qualified one of each."""
+    if scope.flavour == "envoy":
+        yield PROXY_LISTENER
+        return
+    if scope.flavour == "meshlib":
+        yield VIRTUAL_OUTBOUND
+    yield from route_names(world, scope)
+
+
+def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | None:
+    """The listener of this name, which is an authority as called (any alias); None: there is none."""
+    if scope.flavour == "envoy":
+        return _proxy() if name == PROXY_LISTENER else None
+    if scope.flavour == "meshlib" and name == VIRTUAL_OUTBOUND:
+        return _outside(world)
+    routes = _route_name(world, scope, name)
+    if routes is None:
+        return None
+    manager = _manager(name)
+    manager.rds.route_config_name = routes
+    manager.rds.config_source.CopyFrom(ads())
+    return _api_listener(name, manager)
+
+
+def shortest_alias(world: World, scope: Scope, host: str, port: int) -> str:
+    """The shortest authority by which the scope's namespace may call a host: ``reviews:80`` from its own."""
+    service = world.services.find(host, scope.namespace)
+    aliases = world.services.aliases(service, scope.namespace) if service else (host,)
+    names = [name for name in aliases if not (service and name in service.addresses)]
+    return with_port(min(names, key=lambda name: (len(name), name)), port)
+
+
+def _route_name(world: World, scope: Scope, authority: str) -> str | None:
+    called = split_authority(authority, _DEFAULT_PORT)
+    if called is None:
+        return None
+    name, port = called
+    service = world.services.called(name, scope.namespace)
+    host = world.resolve(name, scope.namespace) if service is None else service.host
+    return with_port(host, port) if virtual_host(world, scope, host, port) is not None else None
+
+
+def _outside(world: World) -> listener_pb2.Listener:
+    manager = _manager(VIRTUAL_OUTBOUND)
+    manager.route_config.name = VIRTUAL_OUTBOUND
+    manager.route_config.validate_clusters.value = False
+    manager.route_config.virtual_hosts.append(outside_host(world))
+    return _api_listener(VIRTUAL_OUTBOUND, manager)
+
+
+def _manager(stat_prefix: str) -> listener_pb2.HttpConnectionManager:
+    manager = listener_pb2.HttpConnectionManager(stat_prefix=stat_prefix)
+    manager.http_filters.add(name=_ROUTER).typed_config.CopyFrom(pack(listener_pb2.Router()))
+    return manager
+
+
+def _api_listener(name: str, manager: listener_pb2.HttpConnectionManager) -> listener_pb2.Listener:
+    result = listener_pb2.Listener(name=name)
+    result.api_listener.api_listener.CopyFrom(pack(manager))
+    return result
+
+
+def _proxy() -> listener_pb2.Listener:
+    """Istio's outbound connection manager: no idle timeout of streams, paths in canonical form."""
+    result = listener_pb2.Listener(name=PROXY_LISTENER, traffic_direction=listener_pb2.OUTBOUND)
+    result.address.socket_address.address = PROXY_ADDRESS
+    result.address.socket_address.port_value = PROXY_PORT
+    manager = _manager("http_proxy")
+    manager.rds.route_config_name = HTTP_PROXY
+    manager.rds.config_source.CopyFrom(ads())
+    manager.stream_idle_timeout.CopyFrom(duration(0.0))
+    manager.use_remote_address.value = False
+    manager.normalize_path.value = True
+    filters = result.filter_chains.add().filters
+    filters.add(name=_MANAGER).typed_config.CopyFrom(pack(manager))
+    return result

@@ -1,0 +1,30 @@
+"""What of a node decides its resources."""
+
+from __future__ import annotations
+
+from meshlib_control.catalog.model import Port, Service
+from meshlib_control.compile.node import Node, Scope
+from meshlib_control.compile.services import is_http, is_tls
+from meshlib_control.compile.world import World
+
+
+def scope_of(world: World, node: Node) -> Scope:
+    """Only those labels are kept that some rule asks callers for, so that most nodes of a namespace share a scope."""
+    keys = world.virtual_services.source_label_keys | world.destination_rules.selector_keys
+    labels = tuple(sorted((key, node.labels[key]) for key in keys if key in node.labels))
+    return Scope(flavour=node.flavour, namespace=node.namespace, labels=labels)
+
+
+def is_served(scope: Scope, service: Service, port: Port) -> bool:
+    """Whether clients of this flavour can call the port through their HTTP routes.
+
+    meshlib: every port; calls to those with TLS inside are handed to the caller's own transport.  Envoy: its outbound
+    listener is an HTTP proxy.  grpcio: neither TLS of the application nor "wherever the caller wanted to go".
+    """
+    match scope.flavour:
+        case "meshlib":
+            return True
+        case "envoy":
+            return is_http(port)
+        case "grpc":
+            return not is_tls(port) and service.resolution != "NONE"

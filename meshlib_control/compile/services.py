@@ -1,0 +1,105 @@
+"""Which services there are, and by which names a namespace may call them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from meshlib_control.catalog.model import Port, Service
+from meshlib_control.compile.hosts import is_wildcard, most_specific
+from meshlib_control.compile.mesh_settings import MeshSettings, is_exported
+
+_TLS = frozenset({"https", "tls"})
+_NOT_HTTP = frozenset({"tcp", "udp", "mongo", "mysql", "redis", "unknown"}) | _TLS
+_HTTP2 = frozenset({"http2", "grpc", "grpc-web"})
+
+
+def is_http(port: Port) -> bool:
+    """Whether VirtualServices' `http` rules hold for the port."""
+    return port.protocol not in _NOT_HTTP
+
+
+def is_http2(port: Port) -> bool:
+    return port.protocol in _HTTP2
+
+
+def is_tls(port: Port) -> bool:
+    """The application itself speaks TLS here: nothing can be routed, the call passes as it is."""
+    return port.protocol in _TLS
+
+
+def port_of(service: Service, number: int) -> Port | None:
+    for port in service.ports:
+        if port.number == number:
+            return port
+    return None
+
+
+class Services:
+    """All services, by host.  Where several namespaces declare a host, a caller's own comes first, then the oldest."""
+
+    def __init__(self, services: Iterable[Service], settings: MeshSettings) -> None:
+        self._domain = settings.domain
+        self._by_host: dict[str, tuple[Service, ...]] = {}
+        self._by_address: dict[str, tuple[Service, ...]] = {}
+        for service in services:
+            self._by_host[service.host] = (*self._by_host.get(service.host, ()), service)
+            for address in service.addresses:
+                self._by_address[address] = (*self._by_address.get(address, ()), service)
+        self._wildcards = tuple(host for host in self._by_host if is_wildcard(host))
+        self._hosts = tuple(sorted(self._by_host))
+        self.hosts: Mapping[str, tuple[Service, ...]] = self._by_host
+
+    def find(self, host: str, namespace: str) -> Service | None:
+        """The service of exactly this host that `namespace` sees."""
+        return _visible(self._by_host.get(host, ()), namespace)
+
+    def covering(self, host: str, namespace: str) -> Service | None:
+        """The service of this host, or of the narrowest wildcard that covers it."""
+        found = self.find(host, namespace)
+        if found is None and (pattern := most_specific(self._wildcards, host)) is not None:
+            return self.find(pattern, namespace)
+        return found
+
+    def called(self, name: str, namespace: str) -> Service | None:
+        """The service that a process in `namespace` means by `name`: any of `aliases`, or a name under a wildcard."""
+        if found := self.find(name, namespace):
+            return found
+        if found := _visible(self._by_address.get(name, ()), namespace):
+            return found
+        completed = (
+            f"{name}.{namespace}.svc.{self._domain}" if "." not in name else "",
+            f"{name}.svc.{self._domain}",
+            f"{name}.{self._domain}",
+        )
+        for host in completed:
+            if host and (found := self.find(host, namespace)):
+                return found if name in self.aliases(found, namespace) else None
+        return self.covering(name, namespace)
+
+    def visible(self, namespace: str) -> tuple[Service, ...]:
+        """One service a host, ordered by host."""
+        found = (_visible(self._by_host[host], namespace) for host in self._hosts)
+        return tuple(service for service in found if service is not None)
+
+    def aliases(self, service: Service, namespace: str) -> tuple[str, ...]:
+        """Every name for `service` in `namespace`, without port: the host, absolute, short forms, virtual addresses."""
+        if is_wildcard(service.host):
+            return (service.host,)
+        names = [service.host, f"{service.host}."]
+        suffix = f".{service.namespace}.svc.{self._domain}"
+        if service.host.endswith(suffix):
+            short = service.host.removesuffix(suffix)
+            if service.namespace == namespace:
+                names.append(short)
+            names += [f"{short}.{service.namespace}", f"{short}.{service.namespace}.svc"]
+        return (*names, *service.addresses)
+
+
+def _visible(services: tuple[Service, ...], namespace: str) -> Service | None:
+    fallback: Service | None = None
+    for service in services:
+        if is_exported(service.export_to, service.namespace, namespace):
+            if service.namespace == namespace:
+                return service
+            fallback = fallback or service
+    return fallback

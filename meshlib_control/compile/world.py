@@ -1,0 +1,105 @@
+"""Everything that resources are made of, at one moment: configuration and catalog, indexed.  Immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from meshlib_control.catalog.model import CatalogSnapshot, Instance, Service
+from meshlib_control.compile.destination_rules import DestinationRules
+from meshlib_control.compile.hosts import resolve
+from meshlib_control.compile.mesh_settings import MeshSettings, mesh_settings
+from meshlib_control.compile.service_entries import ServiceKey, declared_services
+from meshlib_control.compile.services import Services
+from meshlib_control.compile.virtual_services import VirtualServices
+from meshlib_control.config.model import ConfigSet
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """The part of a world that changes only with configuration or the list of services.
+
+    Worlds that differ in instances alone share one, so that their difference is found quickly (`affected`).
+    """
+
+    config: ConfigSet
+    catalog_services: Mapping[str, Service]
+    settings: MeshSettings
+    services: Services
+    virtual_services: VirtualServices
+    destination_rules: DestinationRules
+    declared_instances: Mapping[ServiceKey, tuple[Instance, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Build with `World.of`."""
+
+    routing: Routing
+    instances: Mapping[str, tuple[Instance, ...]]  # of the catalog, by host
+
+    @classmethod
+    def of(
+        cls,
+        config: ConfigSet,
+        catalog: CatalogSnapshot,
+        *,
+        domain: str = "cluster.local",
+        previous: World | None = None,
+    ) -> World:
+        """The world of this configuration and catalog.  `previous`: what did not change is taken from there."""
+        if previous is not None:
+            routing = previous.routing
+            if (
+                routing.config is config
+                and routing.settings.domain == domain
+                and (routing.catalog_services is catalog.services or routing.catalog_services == catalog.services)
+            ):
+                return replace(previous, instances=catalog.instances)
+        return cls(_routing(config, catalog, domain), catalog.instances)
+
+    @property
+    def settings(self) -> MeshSettings:
+        return self.routing.settings
+
+    @property
+    def services(self) -> Services:
+        return self.routing.services
+
+    @property
+    def virtual_services(self) -> VirtualServices:
+        return self.routing.virtual_services
+
+    @property
+    def destination_rules(self) -> DestinationRules:
+        return self.routing.destination_rules
+
+    def instances_of(self, service: Service) -> tuple[Instance, ...]:
+        """All instances of a service, whatever their health."""
+        if service.source == "config":
+            return self.routing.declared_instances.get((service.namespace, service.host), ())
+        return self.instances.get(service.host, ())
+
+    def resolve(self, host: str, namespace: str) -> str:
+        """The fully qualified name of a host in a resource of `namespace`."""
+        return resolve(host, namespace, domain=self.settings.domain, known=self.services.hosts)
+
+
+def _routing(config: ConfigSet, catalog: CatalogSnapshot, domain: str) -> Routing:
+    settings = mesh_settings(config, domain)
+    declared = declared_services(config, settings)
+    # The catalog's come first: what runs there cannot be taken over by a ServiceEntry for the same host.
+    services = Services((*catalog.services.values(), *declared.services), settings)
+
+    def full(host: str, namespace: str) -> str:
+        return resolve(host, namespace, domain=domain, known=services.hosts)
+
+    return Routing(
+        config=config,
+        catalog_services=catalog.services,
+        settings=settings,
+        services=services,
+        virtual_services=VirtualServices(config.of("VirtualService"), full, settings),
+        destination_rules=DestinationRules(config.of("DestinationRule"), full, settings),
+        declared_instances=declared.instances,
+    )
