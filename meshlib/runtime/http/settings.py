@@ -7,6 +7,8 @@ from typing import Final
 
 from meshlib.errors import TimeoutName
 from meshlib.model.cluster import Cluster, TcpKeepalive
+from meshlib.model.request import NO_TIMEOUTS as NO_TIMEOUTS
+from meshlib.model.request import Timeouts as Timeouts
 from meshlib.runtime.http.limits import Limits
 from meshlib.wire.connection import MAX_HEAD_BYTES, MAX_HEADERS
 
@@ -37,35 +39,6 @@ class PoolSettings:
             max_connection_duration=cluster.max_connection_duration,
             tcp_keepalive=cluster.tcp_keepalive,
         )
-
-
-class Timeouts:
-    """The caller's own, in seconds; None: none.  Meanings as in httpx.
-
-    ``connect``: to make a connection.  ``read`` and ``write``: between two pieces of progress, not for the whole.
-    ``pool``: to wait for a connection that another request has.  ``total``: from `send` to the end of the response.
-    A plain class, because integrations make one for every request.
-    """
-
-    __slots__ = ("connect", "pool", "read", "total", "write")
-
-    def __init__(
-        self,
-        connect: float | None = None,
-        read: float | None = None,
-        write: float | None = None,
-        *,
-        pool: float | None = None,
-        total: float | None = None,
-    ) -> None:
-        self.connect = connect
-        self.read = read
-        self.write = write
-        self.pool = pool
-        self.total = total
-
-
-NO_TIMEOUTS: Final = Timeouts()
 
 
 def earlier(
