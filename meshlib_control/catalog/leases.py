@@ -163,7 +163,12 @@ class Heartbeats:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed.  Expected at least twice in a renew interval; a longer gap means that this process did not run."""
+    """Time passed, with the renewals since the last one that told nothing new: when, by instance id.
+
+    Expected at least twice in a renew interval; a longer gap means that this process did not run.
+    """
+
+    renewed: Mapping[str, float] = field(default_factory=dict)
 
 
 Event = Register | Renew | Deregister | Stored | Heartbeats | Tick
@@ -185,8 +190,8 @@ def step(table: LeaseTable, event: Event, now: float) -> LeaseTable:
             return _stored(table, records, now)
         case Heartbeats(beats):
             return _adopted(_counted(table, beats), now)
-        case Tick():
-            return _expired(table, now)
+        case Tick(renewed):
+            return _expired(table, renewed, now)
 
 
 def _renewed(table: LeaseTable, instance_id: str, *, ready: bool, now: float) -> LeaseTable:
@@ -195,7 +200,7 @@ def _renewed(table: LeaseTable, instance_id: str, *, ready: bool, now: float) ->
         raise UnknownInstance(f"instance {instance_id!r} is not registered, or was deregistered; register it again")
     # One that had expired and renews was only cut off: it is back.
     record = replace(lease.record, owner=table.me, ready=ready, standing=Standing.UP)
-    return _with(table, instance_id, record if record != lease.record else lease.record, now)
+    return _with(table, instance_id, record, now)
 
 
 def _stored(table: LeaseTable, records: Mapping[str, Record], now: float) -> LeaseTable:
@@ -205,8 +210,8 @@ def _stored(table: LeaseTable, records: Mapping[str, Record], now: float) -> Lea
         unchanged = known is not None and known.record == record
         leases[instance_id] = known if known is not None and unchanged else Lease(record, _until(table, record, now))
     for instance_id, lease in table.leases.items():
-        # A living lease of ours that the store has lost: the store is wrong, and gets it again.
-        if instance_id not in leases and _is_mine(table, lease) and lease.record.standing is Standing.UP:
+        # What we answer for and the store does not have, it has lost, or not yet got: it gets it again.
+        if instance_id not in leases and lease.record.owner == table.me:
             leases[instance_id] = lease
     return replace(table, leases=leases)
 
@@ -236,20 +241,27 @@ def _adopted(table: LeaseTable, now: float) -> LeaseTable:
     return replace(table, leases=leases)
 
 
-def _expired(table: LeaseTable, now: float) -> LeaseTable:
+def _expired(table: LeaseTable, renewed: Mapping[str, float], now: float) -> LeaseTable:
     gap = now - table.ticked
+    # Nobody could renew while this process stood still.
     stalled = gap if table.terms.renew_interval < gap < math.inf else 0.0
     leases = {}
     for instance_id, lease in table.leases.items():
-        if stalled and _is_mine(table, lease):
-            # Nobody could renew while this process stood still.
-            lease = replace(lease, until=lease.until + stalled)
+        if lease.record.owner == table.me:
+            lease = _prolonged(table, lease, stalled, renewed.get(instance_id))
         if lease.until > now:
             leases[instance_id] = lease
         elif lease.record.standing is Standing.UP:
             record = replace(lease.record, standing=Standing.EXPIRED)
             leases[instance_id] = Lease(record, _until(table, record, now))
     return replace(table, leases=leases, ticked=now)
+
+
+def _prolonged(table: LeaseTable, lease: Lease, stalled: float, renewed: float | None) -> Lease:
+    until = lease.until + stalled
+    if renewed is not None and lease.record.standing is Standing.UP:
+        until = max(until, renewed + table.terms.ttl)
+    return lease if until == lease.until else replace(lease, until=until)
 
 
 def _with(table: LeaseTable, instance_id: str, record: Record, now: float) -> LeaseTable:
@@ -260,10 +272,6 @@ def _until(table: LeaseTable, record: Record, now: float) -> float:
     if record.owner != table.me:
         return math.inf
     return now + (table.terms.ttl if record.standing is Standing.UP else table.terms.remember)
-
-
-def _is_mine(table: LeaseTable, lease: Lease) -> bool:
-    return lease.record.owner == table.me
 
 
 def _is_ip(text: str) -> bool:
