@@ -1,1 +1,236 @@
-"""."""
+"""`Mesh`: the one object that users build.  It only composes: everything that decides or waits is in the layers below."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from meshlib import errors
+from meshlib.model.call import Overrides
+from meshlib.model.inbound import ServerRequest
+from meshlib.model.request import Body, Request, Timeouts, authority_of
+from meshlib.runtime.client import Control
+from meshlib.runtime.drain import Drain
+from meshlib.runtime.native import HeaderInput, Response, build_request
+from meshlib.runtime.process import Process, Processes
+from meshlib.runtime.response import AsyncExchange, Exchange
+from meshlib.runtime.serving import Inbound, Serving
+from meshlib.runtime.settings import DEFAULT_CONTROL, Settings, from_environment
+
+
+class Mesh:
+    """A process's part in the mesh: finds services, calls them, serves one.
+
+    Opens nothing and starts nothing until it is used, or until `start`, ``with`` or ``async with``.  One Mesh may be shared by
+    threads, by event loops and, through fork, by processes: each process starts its own background threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        control: str | Control = DEFAULT_CONTROL,
+        service: str = "",
+        namespace: str = "default",
+        service_account: str = "default",
+        labels: Mapping[str, str] | None = None,
+        locality: str = "",
+        port: int | None = None,
+        address: str = "",
+        service_port: int = 0,
+        protocol: str = "http",
+        instance: str = "",
+        weight: int = 1,
+        drain_seconds: float = 1.0,
+    ) -> None:
+        """Say who this process is.  Raises errors.ConfigError.
+
+        `control` is the control service's ``host:port`` (several: comma-separated), or a source of snapshots of one's own
+        (`meshlib.testing`).  `service` and `port` announce what the process serves once it serves it; without them it only
+        calls.  `service_port` is the port that callers name (80 unless given), `drain_seconds` the time that callers are given
+        to learn that this process is about to go.
+        """
+        self.settings = Settings(
+            control=control if isinstance(control, str) else DEFAULT_CONTROL,
+            service=service,
+            namespace=namespace,
+            service_account=service_account,
+            labels=dict(labels or {}),
+            locality=locality,
+            port=port,
+            address=address,
+            service_port=service_port,
+            protocol=protocol,
+            instance=instance,
+            weight=weight,
+            drain_seconds=drain_seconds,
+        )
+        self._processes = Processes(self.settings, None if isinstance(control, str) else control)
+        self._inbound = Inbound()
+        self._drain = Drain(self._inbound, self._processes, drain_seconds)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Mesh:
+        """A Mesh from the ``MESHLIB_*`` variables (listed in docs/quickstart.md); `overrides` win over them.
+
+        Raises errors.ConfigError naming the variable.
+        """
+        return cls(**{**from_environment(os.environ if environ is None else environ), **overrides})
+
+    # --- life
+
+    def start(self) -> None:
+        """Start the background threads of this process.  Idempotent; calls do it by themselves."""
+        self._running()
+
+    def close(self) -> None:
+        """Deregister, stop the background threads, close idle connections.  Idempotent."""
+        self._processes.close()
+
+    def __enter__(self) -> Mesh:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Mesh:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose_loop()
+        await asyncio.to_thread(self.close)
+
+    def wait_ready(self, timeout: float = 10.0) -> None:
+        """Block until the control service has answered.  Raises errors.NotReady after `timeout` seconds, saying why."""
+        link = self._running().link
+        if not link.wait_ready(timeout):
+            raise errors.NotReady(f"nothing from the control service in {timeout} s: {link.state}")
+
+    async def await_ready(self, timeout: float = 10.0) -> None:
+        """`wait_ready` for coroutines."""
+        link = self._running().link
+        if not await link.await_ready(timeout):
+            raise errors.NotReady(f"nothing from the control service in {timeout} s: {link.state}")
+
+    def prefetch(self, *hosts: str) -> None:
+        """Ask for ``host`` or ``host:port`` before the first call to it.  Returns at once."""
+        link = self._running().link
+        for host in hosts:
+            name, colon, port = host.rpartition(":")
+            has_port = colon and port.isdigit()
+            link.request(authority_of(name if has_port else host, int(port) if has_port else None, "http"))
+
+    # --- calling
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: HeaderInput | None = None,
+        content: Body | str = b"",
+        timeout: float | Timeouts | None = None,
+        overrides: Overrides | None = None,
+    ) -> Response:
+        """The lean native call.  `timeout` in seconds covers everything, retries and body included.
+
+        Raises errors.CallError, errors.RequestError; errors.OutboundBlocked for a host outside of the mesh, which only the
+        transports for httpx and requests can hand on.
+        """
+        request = build_request(method, url, headers, content, timeout, overrides)
+        exchange = self._running().client.exchange(request)
+        if exchange is None:
+            raise _outside(request)
+        body = exchange.read()
+        return Response(
+            exchange.status, exchange.headers, body, exchange.record, reason=exchange.reason, http_version=exchange.http_version
+        )
+
+    async def arequest(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: HeaderInput | None = None,
+        content: Body | str = b"",
+        timeout: float | Timeouts | None = None,
+        overrides: Overrides | None = None,
+    ) -> Response:
+        """`request` for coroutines."""
+        request = build_request(method, url, headers, content, timeout, overrides)
+        exchange = await self._running().client.aexchange(request)
+        if exchange is None:
+            raise _outside(request)
+        body = await exchange.read()
+        return Response(
+            exchange.status, exchange.headers, body, exchange.record, reason=exchange.reason, http_version=exchange.http_version
+        )
+
+    def exchange(self, request: Request) -> Exchange | None:
+        """A call with a streamed response, for integrations.
+
+        None: the host is outside of the mesh and may be called: use your own transport.
+        """
+        return self._running().client.exchange(request)
+
+    async def aexchange(self, request: Request) -> AsyncExchange | None:
+        """`exchange` for coroutines."""
+        return await self._running().client.aexchange(request)
+
+    async def aclose_loop(self) -> None:
+        """Let go of the idle connections that the running event loop keeps.  The mesh itself goes on."""
+        process = self._processes.current
+        if process is not None:
+            process.client.close_loop(asyncio.get_running_loop())
+            await asyncio.sleep(0)  # transports close in the loop's next turn
+
+    # --- serving
+
+    def serve(self, request: ServerRequest) -> Serving:
+        """Take a request into the server's flow, for integrations."""
+        return self._inbound.serve(request)
+
+    def serve_started(self, port: int | None = None) -> None:
+        """The server is about to listen on `port` (default: the Mesh's own): announce it as soon as it accepts connections."""
+        self._running().announce(port)
+
+    @property
+    def draining(self) -> bool:
+        """True once this process is on its way out; responses say ``connection: close`` from then on."""
+        return self._inbound.draining
+
+    def drain(self, timeout: float = 30.0) -> None:
+        """Deregister, give callers `drain_seconds` to learn of it, then wait for the requests in flight.  Idempotent."""
+        self._drain.drain(timeout)
+
+    async def adrain(self, timeout: float = 30.0) -> None:
+        """`drain` without blocking the event loop."""
+        await asyncio.to_thread(self._drain.drain, timeout)
+
+    def install_drain_on_sigterm(self) -> bool:
+        """On SIGTERM: drain first, then hand the signal to the handler that was there.
+
+        Only the main thread may install handlers; elsewhere nothing happens and False is returned.
+        """
+        return self._drain.install_on_sigterm()
+
+    def _running(self) -> Process:
+        return self._processes.current or self._processes.start()
+
+    def __repr__(self) -> str:
+        who = f"{self.settings.service or 'client'}.{self.settings.namespace}"
+        process = self._processes.current
+        return f"<Mesh {who} {process.link.state if process is not None else 'not started'}>"
+
+
+def _outside(request: Request) -> errors.OutboundBlocked:
+    return errors.OutboundBlocked(
+        "the host is outside of the mesh; native calls go only to the mesh: use httpx or requests with the mesh's transport",
+        authority=request.authority,
+    )

@@ -120,7 +120,8 @@ class _Tries:
         self._upstream = upstream
         self._record = record
         self._retry = plan.retry if call.overrides is None else overridden_retry(plan.retry, call.overrides)
-        self._deadline, self._deadline_name = call.deadline, call.deadline_name
+        self._deadline = call.deadline
+        self._deadline_name: errors.TimeoutName = call.deadline_name
         if plan.timeout:
             at = call.started + plan.timeout
             if self._deadline is None or at < self._deadline:
@@ -182,7 +183,8 @@ class _Tries:
     def _attempt(self, host: Host, now: float) -> Attempt:
         number = self._record.attempts + 1
         headers = _ATTEMPT_HEADERS[min(number, len(_ATTEMPT_HEADERS) - 1)] if self._count_header else ()
-        limit, name = self._deadline, self._deadline_name
+        limit: float | None = self._deadline
+        name: errors.TimeoutName = self._deadline_name
         if self._per_try and (limit is None or now + self._per_try < limit):
             limit, name = now + self._per_try, "per_try"
         if limit is not None:

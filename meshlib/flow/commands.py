@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshlib.errors import TimeoutName
 from meshlib.model.cluster import Cluster
 from meshlib.policy.balancing import Host
 
@@ -21,14 +22,14 @@ class Attempt:
         cluster: Cluster,
         number: int,
         deadline: float | None,
-        deadline_name: str,
+        deadline_name: TimeoutName,
         headers: tuple[tuple[bytes, bytes], ...],
     ) -> None:
         self.host = host
         self.cluster = cluster
         self.number = number  # 1 is the first try
         self.deadline = deadline
-        self.deadline_name = deadline_name
+        self.deadline_name: TimeoutName = deadline_name
         self.headers = headers
 
 

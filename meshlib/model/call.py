@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from meshlib.errors import TimeoutName
+
 Headers = Sequence[tuple[bytes, bytes]]
 """Raw header pairs in the order of the wire; names in any case."""
 
@@ -59,7 +61,7 @@ class Call:
         started: float = 0.0,
         replayable: bool = True,
         deadline: float | None = None,
-        deadline_name: str = "total",
+        deadline_name: TimeoutName = "total",
         overrides: Overrides | None = None,
         inherited_attempt: int = 1,
     ) -> None:
@@ -70,7 +72,7 @@ class Call:
         self.started = started
         self.replayable = replayable  # the body can be sent again from its start
         self.deadline = deadline
-        self.deadline_name = deadline_name  # "total" or "deadline": whose it is, for the error
+        self.deadline_name: TimeoutName = deadline_name  # "total" or "deadline": whose it is, for the error
         self.overrides = overrides
         self.inherited_attempt = inherited_attempt  # of the request being served meanwhile: above 1, it is itself a retry
 

@@ -1,0 +1,161 @@
+"""Why would this request go there?  Answered by the very code that routes: nothing is sent, no dice are rolled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from meshlib.model.call import Call
+from meshlib.model.route import DirectResponse, Forward, Route, RouteMatch, VirtualHost
+from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
+from meshlib.policy.matching import compile_header, compile_query, is_grpc
+from meshlib.policy.routing import compile_path
+from meshlib.xds.decode import decode
+from meshlib.xds.join import join
+from meshlib.xds.states import ResourceKey, ResourceState, Status
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTrial:
+    """One route that was looked at: `reason` says why it did not match, or what made it match."""
+
+    name: str
+    matched: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterShare:
+    """A cluster that the route may choose.  `endpoints`: ``address:port health``; `error`: why it cannot be used."""
+
+    name: str
+    percent: float
+    endpoints: tuple[str, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a call would go through.  Times in seconds, 0 for none."""
+
+    authority: str
+    outcome: Literal["forward", "direct_response", "no_route", "outside", "blocked", "unknown"]
+    detail: str = ""
+    virtual_host: str = ""
+    route: str = ""
+    routes: tuple[RouteTrial, ...] = ()
+    clusters: tuple[ClusterShare, ...] = ()
+    timeout: float = 0.0
+    retries: int = 0
+    retry_on: tuple[str, ...] = ()
+    per_try_timeout: float = 0.0
+    status: int = 0  # of a direct response
+
+
+def explain(
+    resources: Iterable[tuple[str, bytes]],
+    method: str,
+    authority: str,
+    target: str,
+    headers: Sequence[tuple[str, str]] = (),
+) -> Explanation:
+    """`resources`: (type URL, bytes) as a node gets them; `authority`: ``host:port``; `target`: path and query.
+
+    Raises meshlib.xds.invalid.ResourceInvalid when a resource is one that a client would refuse.
+    """
+    states: dict[ResourceKey, ResourceState] = {}
+    for type_url, value in resources:
+        name, decoded = decode(type_url, value)
+        states[type_url, name] = ResourceState(Status.ACKED, decoded)
+    snapshot = join(states, [authority], Snapshot()).snapshot
+    found = snapshot.targets.get(authority)
+    if found is None:
+        return _without_target(snapshot, authority)
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return _with_target(found, Call(method, authority, target, raw))
+
+
+def _without_target(snapshot: Snapshot, authority: str) -> Explanation:
+    reason = snapshot.absent.get(authority)
+    if reason is None:
+        return Explanation(authority, "unknown", "its resources are not complete")
+    if snapshot.allow_any is None:
+        return Explanation(authority, "unknown", f"{reason}; and nothing says what happens to outside hosts")
+    if snapshot.allow_any:
+        return Explanation(authority, "outside", f"{reason}; outboundTrafficPolicy is ALLOW_ANY: the caller's own transport")
+    return Explanation(authority, "blocked", f"{reason}; outboundTrafficPolicy is REGISTRY_ONLY")
+
+
+def _with_target(target: Target, call: Call) -> Explanation:
+    host = target.virtual_host
+    trials: list[RouteTrial] = []
+    for index, route in enumerate(host.routes):
+        name = route.name or f"#{index}"
+        reason = mismatch(route.match, call)
+        trials.append(RouteTrial(name, reason is None, reason or describe(route.match)))
+        if reason is None:
+            return _with_route(target, host, route, name, tuple(trials))
+    return Explanation(target.authority, "no_route", "no route matches", host.name, routes=tuple(trials))
+
+
+def _with_route(target: Target, host: VirtualHost, route: Route, name: str, trials: tuple[RouteTrial, ...]) -> Explanation:
+    action = route.action
+    if isinstance(action, DirectResponse):
+        return Explanation(target.authority, "direct_response", "", host.name, name, trials, status=action.status)
+    if not isinstance(action, Forward):
+        return Explanation(target.authority, "no_route", "the route is for servers only", host.name, name, trials)
+    total = sum(cluster.weight for cluster in action.clusters) or 1
+    shares = tuple(
+        _share(cluster.name, 100.0 * cluster.weight / total, target.clusters.get(cluster.name)) for cluster in action.clusters
+    )
+    retry = action.retry
+    return Explanation(
+        target.authority,
+        "forward",
+        "",
+        host.name,
+        name,
+        trials,
+        shares,
+        timeout=action.timeout,
+        retries=retry.attempts if retry is not None else 0,
+        retry_on=tuple(sorted(retry.retry_on)) if retry is not None else (),
+        per_try_timeout=retry.per_try_timeout if retry is not None else 0.0,
+    )
+
+
+def _share(name: str, percent: float, config: ClusterConfig | None) -> ClusterShare:
+    if config is None:
+        return ClusterShare(name, percent, (), "it is not configured")
+    endpoints = tuple(f"{endpoint.key} {endpoint.health.value}" for endpoint in config.endpoints)
+    return ClusterShare(name, percent, endpoints, config.error or ("" if endpoints else "it has no endpoints"))
+
+
+def mismatch(match: RouteMatch, call: Call) -> str | None:
+    """The first condition that the call does not meet, in words; None when it meets all."""
+    path = call.path.partition("?")[0]
+    test = compile_path(match.path)
+    if test is not None and not test(path):
+        return f"path {path} is not {match.path.kind} {match.path.value!r}"
+    for header in match.headers:
+        if not compile_header(header)(call):
+            wanted = f"{header.match.kind} {header.match.value!r}" if header.match is not None else "present"
+            return f"header {header.name} is {'not wanted' if header.invert else 'not'} {wanted}"
+    for query in match.query:
+        if not compile_query(query)(call):
+            wanted = f"{query.match.kind} {query.match.value!r}" if query.match is not None else "present"
+            return f"query parameter {query.name} is not {wanted}"
+    if match.grpc and not is_grpc(call):
+        return "it is not a gRPC request"
+    return None
+
+
+def describe(match: RouteMatch) -> str:
+    """What a route asks for, in words."""
+    parts = [] if match.path.value in ("", "/") else [f"path {match.path.kind} {match.path.value!r}"]
+    parts += [f"header {header.name}" for header in match.headers]
+    parts += [f"query parameter {query.name}" for query in match.query]
+    if match.fraction is not None:
+        parts.append(f"{match.fraction:.2%} of requests")
+    return ", ".join(parts) or "matches everything"

@@ -1,0 +1,295 @@
+"""The client's side in a process: looks destinations up, drives client flows, owns the connection pools."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterable, Callable, Iterable
+from random import Random
+from typing import Protocol, cast
+
+from meshlib import errors
+from meshlib.errors import TimeoutName
+from meshlib.flow.client import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Served, client_flow
+from meshlib.flow.commands import Attempt
+from meshlib.flow.destination import Destination
+from meshlib.flow.record import CallRecord
+from meshlib.model.call import Call
+from meshlib.model.inbound import RequestContext
+from meshlib.model.outcome import Outcome, Reset
+from meshlib.model.request import Request
+from meshlib.model.snapshot import Snapshot
+from meshlib.policy.balancing import Host
+from meshlib.runtime.context import CURRENT
+from meshlib.runtime.destinations import Destinations
+from meshlib.runtime.drive import adrive, drive
+from meshlib.runtime.http.aio_response import AsyncResponse
+from meshlib.runtime.http.blocking_response import BlockingResponse
+from meshlib.runtime.pools import Pools
+from meshlib.runtime.response import AsyncExchange, Exchange
+from meshlib.telemetry.trace import TRACEPARENT, child_traceparent
+from meshlib.wire.errors import WireError
+from meshlib.wire.request import encode_head
+
+RESOLVE_TIMEOUT = 15.0
+"""Seconds that a first call to a host waits for the control service's answer (gRFC A57's does-not-exist timer)."""
+
+_OURS = frozenset({ATTEMPT_COUNT, EXPECTED_TIMEOUT})
+"""An application that forwards all headers of its own request must not hand these on: they speak of another hop."""
+
+
+class Control(Protocol):
+    """Where snapshots come from."""
+
+    @property
+    def current(self) -> Snapshot:
+        """The newest snapshot."""
+        ...
+
+    def request(self, authority: str) -> None:
+        """Ask for a destination; does nothing when that was done before.  Never waits."""
+        ...
+
+    def wait(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
+        """Block until a snapshot satisfies `known`; False after `timeout` seconds.
+
+        Raises errors.ControlError at once when the control service cannot be reached: a new target fails fast.
+        """
+        ...
+
+    async def await_(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
+        """The same without blocking the event loop."""
+        ...
+
+
+class Client:
+    """One per Mesh and process.  Thread-safe; serves any number of event loops."""
+
+    def __init__(self, control: Control, *, rng: Random | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._control = control
+        self._rng = rng or Random()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pools = Pools()
+        self.destinations = Destinations(self._lock, self._rng, self._pools.drain)
+
+    # --- calls
+
+    async def aexchange(self, request: Request) -> AsyncExchange | None:
+        """Make a call.  None: the host is outside of the mesh, the caller's own transport takes it.
+
+        Raises errors.CallError, errors.RequestError, errors.ControlError.
+        """
+        settled, destination = self._find(request)
+        if not settled:
+            self._control.request(request.authority)
+            await self._control.await_(self._answered(request), self._patience(request))
+            destination = self._found(request)
+        if destination is None:
+            return None
+        call, record, headers = self._begin(request)
+        loop = asyncio.get_running_loop()
+        last: AsyncResponse | None = None
+
+        async def send(attempt: Attempt) -> Outcome:
+            nonlocal last
+            if last is not None:
+                last.abandon()
+                last = None
+            head = self._head(request, headers, attempt)
+            try:
+                last = await self._pools.for_loop(attempt.host, attempt.cluster, loop).send(
+                    head,
+                    cast("bytes | AsyncIterable[bytes]", request.body),
+                    method=request.method,
+                    timeouts=request.timeouts,
+                    deadline=attempt.deadline,
+                    deadline_name=attempt.deadline_name,
+                )
+            except WireError as error:
+                return self._reset(error)
+            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last)
+
+        served = await adrive(client_flow(call, destination, record, self._rng), send, self._lock, asyncio.sleep, self._clock)
+        if served is None:
+            return None
+        if last is not None:
+            self._hold(served, last)
+        return AsyncExchange(call, record, last, served.outcome.status, served.body)
+
+    def exchange(self, request: Request) -> Exchange | None:
+        """The same, blocking the calling thread."""
+        settled, destination = self._find(request)
+        if not settled:
+            self._control.request(request.authority)
+            self._control.wait(self._answered(request), self._patience(request))
+            destination = self._found(request)
+        if destination is None:
+            return None
+        call, record, headers = self._begin(request)
+        last: BlockingResponse | None = None
+
+        def send(attempt: Attempt) -> Outcome:
+            nonlocal last
+            if last is not None:
+                last.close()
+                last = None
+            head = self._head(request, headers, attempt)
+            try:
+                last = self._pools.blocking(attempt.host, attempt.cluster).send(
+                    head,
+                    cast("bytes | Iterable[bytes]", request.body),
+                    method=request.method,
+                    timeouts=request.timeouts,
+                    deadline=attempt.deadline,
+                    deadline_name=attempt.deadline_name,
+                )
+            except WireError as error:
+                return self._reset(error)
+            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last)
+
+        served = drive(client_flow(call, destination, record, self._rng), send, self._lock, time.sleep, self._clock)
+        if served is None:
+            return None
+        if last is not None:
+            self._hold(served, last)
+        return Exchange(call, record, last, served.outcome.status, served.body)
+
+    def close(self) -> None:
+        """Close all idle connections; busy ones end with their request."""
+        self._pools.drain(self._hosts())
+
+    def close_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called on `loop`: let go of the connections that it keeps."""
+        self._pools.close_loop(self._hosts(), loop)
+
+    def _hosts(self) -> list[Host]:
+        with self._lock:
+            return [host for upstream in self.destinations.upstreams.values() for host in upstream.hosts.values()]
+
+    # --- where to
+
+    def _find(self, request: Request) -> tuple[bool, Destination | None]:
+        """(Settled?, destination).  Settled without a destination: the host is outside, and that is allowed."""
+        authority = request.authority
+        snapshot = self._control.current
+        if request.scheme == "http":
+            destination = self.destinations.current.get(authority)
+            if destination is not None:
+                return True, destination
+        elif snapshot.allow_any or (snapshot.allow_any is False and authority in snapshot.targets):
+            # The caller's own TLS: nothing in the mesh can look into it, so policy decides only whether it may go.
+            return True, None
+        if authority in snapshot.absent and snapshot.allow_any is not None:
+            if snapshot.allow_any:
+                return True, None
+            raise errors.OutboundBlocked(
+                "the host is not part of the mesh, and outboundTrafficPolicy is REGISTRY_ONLY; "
+                "add a ServiceEntry for it, or check the name",
+                authority=authority,
+            )
+        return False, None
+
+    def _answered(self, request: Request) -> Callable[[Snapshot], bool]:
+        authority, plain = request.authority, request.scheme == "http"
+
+        def answered(snapshot: Snapshot) -> bool:
+            if plain and authority in snapshot.targets:
+                return True
+            if snapshot.allow_any is None:
+                return False
+            return authority in snapshot.absent or (not plain and (snapshot.allow_any or authority in snapshot.targets))
+
+        return answered
+
+    def _found(self, request: Request) -> Destination | None:
+        settled, destination = self._find(request)
+        if not settled:
+            raise errors.TargetUnknown(
+                "the control service has not said where this host is; see `meshctl status` for what it knows",
+                authority=request.authority,
+            )
+        return destination
+
+    def _patience(self, request: Request) -> float:
+        """Seconds that this caller can wait for a first answer."""
+        context = CURRENT.get()
+        limits = [RESOLVE_TIMEOUT]
+        if request.timeouts.total is not None:
+            limits.append(request.timeouts.total)
+        if context is not None and context.deadline is not None:
+            limits.append(max(context.deadline - self._clock(), 0.0))
+        return min(limits)
+
+    # --- one call
+
+    def _begin(self, request: Request) -> tuple[Call, CallRecord, list[tuple[bytes, bytes]]]:
+        """What the flow needs, and the headers without those that are ours to set."""
+        now = self._clock()
+        headers = [pair for pair in request.headers if pair[0].lower() not in _OURS]
+        deadline: float | None = None
+        name: TimeoutName = "total"
+        attempt = 1
+        limit = request.timeouts.total
+        if request.overrides is not None and request.overrides.timeout is not None:
+            limit = request.overrides.timeout if limit is None else min(limit, request.overrides.timeout)
+        if limit is not None:
+            deadline = now + limit
+        context = CURRENT.get()
+        if context is not None:
+            attempt = context.attempt
+            if context.deadline is not None and (deadline is None or context.deadline < deadline):
+                deadline, name = context.deadline, "deadline"
+            if context.trace is not None or context.forwarded:
+                self._propagate(context, headers)
+        call = Call(
+            request.method,
+            request.authority,
+            request.target,
+            headers,
+            started=now,
+            replayable=request.replayable,
+            deadline=deadline,
+            deadline_name=name,
+            overrides=request.overrides,
+            inherited_attempt=attempt,
+        )
+        return call, CallRecord(request.authority, now), headers
+
+    def _propagate(self, context: RequestContext, headers: list[tuple[bytes, bytes]]) -> None:
+        """Context headers of the request being served, unless the application has set its own."""
+        present = {name.lower() for name, _ in headers}
+        if context.trace is not None and TRACEPARENT not in present:
+            headers.append((TRACEPARENT, child_traceparent(context.trace, self._rng)))
+        headers.extend(pair for pair in context.forwarded if pair[0] not in present)
+
+    def _head(self, request: Request, headers: list[tuple[bytes, bytes]], attempt: Attempt) -> bytes:
+        return encode_head(
+            request.method,
+            request.target,
+            [*headers, *attempt.headers] if attempt.headers else headers,
+            authority=request.host_header,
+            body_length=request.length,
+        )
+
+    def _reset(self, error: WireError) -> Outcome:
+        if error.reset is Reset.LOCAL and error.__cause__ is not None:
+            raise error.__cause__  # the caller's own body failed: that is the caller's exception, not ours
+        return error.outcome(self._clock())
+
+    def _hold(self, served: Served, response: AsyncResponse | BlockingResponse) -> None:
+        """The endpoint's slot is given back with the last byte of the body."""
+        lease = served.lease
+        if lease is None:
+            return
+        lock = self._lock
+
+        def release() -> None:
+            with lock:
+                lease.release()
+
+        if response.closed:
+            release()
+        else:
+            response.on_close = release

@@ -1,0 +1,62 @@
+"""Snapshot -> what calls look up: compiled once per update, published by one assignment."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from meshlib.flow.destination import Destination
+from meshlib.flow.upstream import Upstream
+from meshlib.model.snapshot import Snapshot, Target
+from meshlib.policy.balancing import Host
+from meshlib.policy.rng import Rng
+from meshlib.runtime.drive import Lock
+
+logger = logging.getLogger("meshlib")
+
+
+class Destinations:
+    """Keeps upstreams alive across snapshots, and recompiles only what changed.
+
+    `gone` is called, outside of the lock, with the hosts that left an upstream.
+    """
+
+    def __init__(self, lock: Lock, rng: Rng, gone: Callable[[list[Host]], None]) -> None:
+        self.current: Mapping[str, Destination] = {}
+        self.upstreams: dict[str, Upstream] = {}
+        self._lock = lock
+        self._rng = rng
+        self._gone = gone
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Called from one thread at a time (the control stream's)."""
+        gone: list[Host] = []
+        configs = {name: config for target in snapshot.targets.values() for name, config in target.clusters.items()}
+        with self._lock:
+            for name, config in configs.items():
+                upstream = self.upstreams.get(name)
+                if upstream is None:
+                    upstream = self.upstreams[name] = Upstream(name)
+                gone += upstream.update(config, self._rng)
+            for name in self.upstreams.keys() - configs.keys():
+                gone += self.upstreams.pop(name).hosts.values()
+        self.current = {
+            authority: destination
+            for authority, target in snapshot.targets.items()
+            if (destination := self._destination(authority, target)) is not None
+        }
+        if gone:
+            self._gone(gone)
+
+    def _destination(self, authority: str, target: Target) -> Destination | None:
+        before = self.current.get(authority)
+        if before is not None and before.target.virtual_host is target.virtual_host:
+            names = target.clusters.keys()
+            if before.target.clusters.keys() == names and all(self.upstreams[n] is before.upstreams[n] for n in names):
+                return before
+        try:
+            return Destination(target, {name: self.upstreams[name] for name in target.clusters})
+        except ValueError as error:
+            # The decoder refuses what cannot be compiled; should one slip through, the last good routes stay.
+            logger.error("routes of %s cannot be compiled, keeping the ones before: %s", authority, error)
+            return before

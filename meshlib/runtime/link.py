@@ -1,0 +1,95 @@
+"""The link to the control service: the ADS stream, the snapshots that it brings, and the registration of what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from meshlib.errors import TargetUnknown
+from meshlib.model.snapshot import Snapshot
+from meshlib.runtime.ads import AdsStream
+from meshlib.runtime.registration import Registration
+from meshlib.runtime.settings import Settings
+from meshlib.runtime.snapshots import ControlState, Reach, SnapshotStore
+
+
+class ControlLink:
+    """What `Process` needs of the control service.  One per process; starts its thread on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._workload = settings.workload()
+        self._store = SnapshotStore()
+        self._stream = AdsStream(settings.control, self._workload, self._store, rng=Random())
+        self._registration: Registration | None = None
+        self._stream.start()
+
+    @property
+    def current(self) -> Snapshot:
+        return self._store.current
+
+    @property
+    def state(self) -> str:
+        """For people."""
+        control = self._store.control_state
+        text = f"{control.reach.value} {control.target}".strip()
+        return f"{text} ({control.reason})" if control.reason else text
+
+    def request(self, authority: str) -> None:
+        self._stream.request(authority)
+
+    def listen(self, listener: Callable[[Snapshot], None]) -> object:
+        stop = self._store.listen(listener)
+        listener(self._store.current)
+        return stop
+
+    # --- waiting
+
+    def wait(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
+        """Raises errors.TargetUnknown at once when no control service can be reached."""
+        answered = self._store.wait(_known_or_hopeless(known), timeout)
+        return answered and self._hopeful(known)
+
+    async def await_(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
+        """`wait` without blocking the event loop."""
+        answered = await self._store.wait_async(_known_or_hopeless(known), timeout)
+        return answered and self._hopeful(known)
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Ready: the control service has said what happens to outside hosts, which is the first thing asked."""
+        return self._store.wait(_ready, timeout)
+
+    async def await_ready(self, timeout: float) -> bool:
+        return await self._store.wait_async(_ready, timeout)
+
+    def _hopeful(self, known: Callable[[Snapshot], bool]) -> bool:
+        if known(self._store.current):
+            return True
+        raise TargetUnknown(f"nothing is known of this host, and the control service is {self.state}")
+
+    # --- what is served
+
+    def announce(self, port: int) -> None:
+        if self._registration is None:
+            self._registration = Registration(self._stream.channel, self._settings, self._workload, port)
+            self._registration.start()
+
+    def withdraw(self) -> None:
+        if self._registration is not None:
+            self._registration.close()
+            self._registration = None
+
+    def close(self) -> None:
+        self.withdraw()
+        self._stream.close()
+
+
+def _ready(snapshot: Snapshot, control: ControlState) -> bool:
+    return snapshot.allow_any is not None
+
+
+def _known_or_hopeless(known: Callable[[Snapshot], bool]) -> Callable[[Snapshot, ControlState], bool]:
+    def settled(snapshot: Snapshot, control: ControlState) -> bool:
+        return known(snapshot) or control.reach is Reach.UNREACHABLE
+
+    return settled

@@ -1,0 +1,146 @@
+"""The native call: URL in, whole response out, with nothing in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from meshlib.errors import RequestError
+from meshlib.flow.record import CallRecord
+from meshlib.model.call import Headers, Overrides
+from meshlib.model.request import NO_TIMEOUTS, Body, Request, Timeouts, authority_of
+
+HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+class ResponseHeaders:
+    """Response headers: pairs in wire order, looked up in any case."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: Headers) -> None:
+        self.raw = raw
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value of `name`."""
+        for value in self.all(name):
+            return value
+        return default
+
+    def all(self, name: str) -> Iterator[str]:
+        """Every value of `name`, in order."""
+        wanted = name.lower().encode("latin-1")
+        return (value.decode("latin-1") for key, value in self.raw if key == wanted or key.lower() == wanted)
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return ((key.decode("latin-1"), value.decode("latin-1")) for key, value in self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __repr__(self) -> str:
+        return f"ResponseHeaders({list(self)})"
+
+
+class Response:
+    """A whole response.  `info` says what the call went through."""
+
+    __slots__ = ("_raw_headers", "content", "http_version", "info", "reason", "status_code")
+
+    def __init__(
+        self, status_code: int, headers: Headers, content: bytes, info: CallRecord, *, reason: bytes, http_version: bytes
+    ) -> None:
+        self.status_code = status_code
+        self.content = content
+        self.info = info
+        self.reason = reason
+        self.http_version = http_version  # b"HTTP/1.1"
+        self._raw_headers = headers
+
+    @property
+    def headers(self) -> ResponseHeaders:
+        return ResponseHeaders(self._raw_headers)
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8; what is not is replaced."""
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body as JSON.  Raises ValueError when it is none."""
+        return json.loads(self.content)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status_code} {len(self.content)} bytes, {self.info!r}>"
+
+
+_AUTHORITIES: dict[str, tuple[str, str, str]] = {}
+_MAX_AUTHORITIES = 4096
+
+
+def split_url(url: str) -> tuple[str, str, str, str]:
+    """(scheme, authority with port, host header, target).  Raises RequestError."""
+    slash = url.find("/", url.find("://") + 3)
+    base, target = (url[:slash], url[slash:]) if slash >= 0 else (url, "/")
+    found = _AUTHORITIES.get(base)
+    if found is None:
+        found = _split_base(base)
+        if len(_AUTHORITIES) < _MAX_AUTHORITIES:
+            _AUTHORITIES[base] = found
+    return (*found, target)
+
+
+def _split_base(base: str) -> tuple[str, str, str]:
+    scheme, separator, netloc = base.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in ("http", "https"):
+        raise RequestError(f"URL {base!r}: expected http://host[:port]/path")
+    if "?" in netloc or "#" in netloc or "@" in netloc or not netloc:
+        raise RequestError(f"URL {base!r}: expected a host, with a '/' before any query, and no user name")
+    host, colon, port = netloc.rpartition(":")
+    if not colon or not port.isdigit():
+        host, port = netloc, ""
+    if not host or (":" in host and not host.startswith("[")) or int(port or 1) not in range(1, 65536):
+        raise RequestError(f"URL {base!r}: {netloc!r} is not host or host:port")
+    return scheme, authority_of(host, int(port) if port else None, scheme), netloc
+
+
+def build_request(
+    method: str,
+    url: str,
+    headers: HeaderInput | None,
+    content: Body | str,
+    timeout: float | Timeouts | None,
+    overrides: Overrides | None,
+) -> Request:
+    """A Request from what people write.  Raises RequestError."""
+    scheme, authority, host, target = split_url(url)
+    if headers is None:
+        raw: list[tuple[bytes, bytes]] = []
+    else:
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        try:
+            raw = [(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs]
+        except UnicodeEncodeError as error:
+            raise RequestError(f"headers: {error.object!r} cannot be sent; header values are Latin-1") from None
+    return Request(
+        method,
+        scheme,
+        authority,
+        target,
+        raw,
+        content.encode() if isinstance(content, str) else content,
+        host_header=host,
+        timeouts=timeout if isinstance(timeout, Timeouts) else NO_TIMEOUTS if timeout is None else Timeouts(total=timeout),
+        overrides=overrides,
+    )

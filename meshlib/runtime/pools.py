@@ -1,0 +1,88 @@
+"""Which pool serves an endpoint: one for each event loop, and one for all blocking callers.
+
+A pool hangs on its `Host`, so it lives exactly as long as the endpoint stays in its cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from typing import cast
+
+from meshlib.model.cluster import Cluster
+from meshlib.policy.balancing import Host
+from meshlib.runtime.http.aio import AsyncPool
+from meshlib.runtime.http.blocking import BlockingPool
+from meshlib.runtime.http.limits import Limits
+from meshlib.runtime.http.settings import PoolSettings
+
+_BLOCKING = "blocking"
+
+
+class Shell:
+    """A pool and the cluster whose settings it has; what `Host.shells` holds."""
+
+    __slots__ = ("cluster", "pool")
+
+    def __init__(self, cluster: Cluster, pool: AsyncPool | BlockingPool) -> None:
+        self.cluster = cluster
+        self.pool = pool
+
+
+class Pools:
+    """Opens pools on first use and closes them when their endpoint is gone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits: dict[str, Limits] = {}
+
+    def for_loop(self, host: Host, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> AsyncPool:
+        """The pool for callers on `loop`."""
+        shell = cast("Shell | None", host.shells.get(loop))
+        if shell is None:
+            for stale in [key for key in list(host.shells) if isinstance(key, asyncio.AbstractEventLoop) and key.is_closed()]:
+                host.shells.pop(stale, None)
+            host.shells[loop] = shell = Shell(cluster, AsyncPool(host.endpoint, self._settings(cluster)))
+        elif shell.cluster is not cluster:
+            shell.pool.settings, shell.cluster = self._settings(cluster), cluster
+        return cast("AsyncPool", shell.pool)
+
+    def blocking(self, host: Host, cluster: Cluster) -> BlockingPool:
+        """The pool for callers that block their thread."""
+        shell = cast("Shell | None", host.shells.get(_BLOCKING))
+        if shell is None:
+            made = Shell(cluster, BlockingPool(host.endpoint, self._settings(cluster)))
+            shell = cast("Shell", host.shells.setdefault(_BLOCKING, made))
+        elif shell.cluster is not cluster:
+            shell.pool.settings, shell.cluster = self._settings(cluster), cluster
+        return cast("BlockingPool", shell.pool)
+
+    def drain(self, hosts: Iterable[Host]) -> None:
+        """Close what is idle now, and the rest when its request ends.  From any thread."""
+        for host in hosts:
+            shells, host.shells = host.shells, {}
+            for key, shell in shells.items():
+                drain = cast("Shell", shell).pool.drain
+                if not isinstance(key, asyncio.AbstractEventLoop):
+                    drain()
+                    continue
+                try:
+                    key.call_soon_threadsafe(drain)
+                except RuntimeError:
+                    pass  # the loop is closed, and its connections with it
+
+    def close_loop(self, hosts: Iterable[Host], loop: asyncio.AbstractEventLoop) -> None:
+        """On `loop` itself: let go of the connections that it keeps to these hosts."""
+        for host in hosts:
+            shell = host.shells.pop(loop, None)
+            if shell is not None:
+                cast("Shell", shell).pool.close()
+
+    def _settings(self, cluster: Cluster) -> PoolSettings:
+        breakers = cluster.circuit_breakers
+        with self._lock:
+            limits = self._limits.setdefault(cluster.name, Limits())
+            limits.max_connections = breakers.max_connections
+            limits.max_pending_requests = breakers.max_pending_requests
+        return PoolSettings.of(cluster, limits)

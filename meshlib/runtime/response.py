@@ -1,0 +1,115 @@
+"""What a mesh call gives back: the engine's response, with what the call went through, and errors in the mesh's own terms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Generic, TypeVar
+
+from meshlib.errors import CallError
+from meshlib.flow.client import reset_error
+from meshlib.flow.record import CallRecord
+from meshlib.model.call import Call, Headers
+from meshlib.runtime.http.aio_response import AsyncResponse
+from meshlib.runtime.http.blocking_response import BlockingResponse
+from meshlib.wire.errors import WireError
+
+E = TypeVar("E", AsyncResponse, BlockingResponse)
+
+
+class _Exchange(Generic[E]):
+    """The part that does not wait."""
+
+    __slots__ = ("_body", "_call", "_engine", "headers", "http_version", "reason", "record", "status")
+
+    def __init__(self, call: Call, record: CallRecord, engine: E | None, status: int, body: bytes = b"") -> None:
+        self._call = call
+        self._engine: E | None = engine
+        self._body = body
+        self.record = record
+        self.status = status
+        self.reason = engine.reason if engine is not None else b""
+        self.headers: Headers = engine.headers if engine is not None else _local_headers(body)
+        self.http_version = engine.http_version if engine is not None else b"HTTP/1.1"
+
+    @property
+    def trailers(self) -> Headers:
+        """Known once the body has been read."""
+        return self._engine.trailers if self._engine is not None else ()
+
+    def _translated(self, error: WireError) -> CallError:
+        return reset_error(error.outcome(time.monotonic()), self.record, self._call)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status} {self.record!r}>"
+
+
+def _local_headers(body: bytes) -> Headers:
+    length = (b"content-length", b"%d" % len(body))
+    return [(b"content-type", b"text/plain"), length] if body else [length]
+
+
+class AsyncExchange(_Exchange[AsyncResponse]):
+    """An open response.  Read it to its end or close it: until then it holds its connection and its endpoint's slot."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes:
+        """The whole body.  Raises errors.CallError."""
+        if self._engine is None:
+            return self._body
+        try:
+            return await self._engine.read()
+        except WireError as error:
+            raise self._translated(error) from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body as it comes.  Raises errors.CallError."""
+        if self._engine is None:
+            if self._body:
+                yield self._body
+            return
+        try:
+            async for chunk in self._engine:
+                yield chunk
+        except WireError as error:
+            raise self._translated(error) from error
+
+    async def aclose(self) -> None:
+        """Give the rest of the body up.  Idempotent."""
+        if self._engine is not None:
+            await self._engine.aclose()
+
+
+class Exchange(_Exchange[BlockingResponse]):
+    """The same for blocking calls."""
+
+    __slots__ = ()
+
+    def read(self) -> bytes:
+        """The whole body.  Raises errors.CallError."""
+        if self._engine is None:
+            return self._body
+        try:
+            return self._engine.read()
+        except WireError as error:
+            raise self._translated(error) from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body as it comes.  Raises errors.CallError."""
+        if self._engine is None:
+            if self._body:
+                yield self._body
+            return
+        try:
+            yield from self._engine
+        except WireError as error:
+            raise self._translated(error) from error
+
+    def close(self) -> None:
+        """Give the rest of the body up.  Idempotent."""
+        if self._engine is not None:
+            self._engine.close()
+
+
+Release = Callable[[], None]

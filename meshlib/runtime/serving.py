@@ -1,0 +1,86 @@
+"""The server's side in a process: drives server flows, keeps the request's context in place, counts what is in flight."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import Token
+from types import TracebackType
+
+from meshlib.flow.server import Handle, ServerFlow, server_flow
+from meshlib.model.inbound import Refusal, RequestContext, ServerRequest
+from meshlib.runtime.context import CURRENT
+
+
+class Inbound:
+    """What this process serves.  One per Mesh."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self.active = 0  # requests in the application now
+        self.served = 0
+        self.refused = 0
+        self.draining = False
+
+    def serve(self, request: ServerRequest) -> Serving:
+        """Begin a request.  Look at `Serving.refusal` first; otherwise run the application inside of ``with``."""
+        return Serving(self, server_flow(request, time.monotonic()))
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Block until nothing is being served any more; False when `timeout` seconds passed first."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self.active == 0, timeout)
+
+    def entered(self) -> None:
+        with self._lock:
+            self.active += 1
+
+    def left(self) -> None:
+        with self._idle:
+            self.active -= 1
+            self.served += 1
+            if self.active == 0:
+                self._idle.notify_all()
+
+
+class Serving:
+    """One request on its way through the server's flow.
+
+    ``refusal`` is set when the application must not see the request.  ``close``: say ``connection: close`` in the response, as
+    this process is draining.  Entering puts the request's context in place for everything the application starts.
+    """
+
+    __slots__ = ("_flow", "_inbound", "_token", "close", "context", "refusal", "target")
+
+    def __init__(self, inbound: Inbound, flow: ServerFlow) -> None:
+        self._inbound = inbound
+        self._flow = flow
+        self._token: Token[RequestContext | None] | None = None
+        self.refusal: Refusal | None = None
+        self.context = RequestContext()
+        self.target = b""
+        self.close = inbound.draining
+        try:
+            handle: Handle = next(flow)
+        except StopIteration as stop:
+            self.refusal = stop.value
+            inbound.refused += 1
+        else:
+            self.context = handle.context
+            self.target = handle.target
+
+    def __enter__(self) -> Serving:
+        self._token = CURRENT.set(self.context)
+        self._inbound.entered()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._inbound.left()
+        if self._token is not None:
+            try:
+                CURRENT.reset(self._token)
+            except ValueError:
+                # A WSGI server may finish a body in another context than it began in; that context ends with the request.
+                CURRENT.set(None)
+        self._flow.close()

@@ -1,0 +1,131 @@
+"""What a Mesh is built from; the environment is read here, once, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshlib.errors import ConfigError
+from meshlib.model.endpoint import Locality
+from meshlib.model.workload import Workload
+
+DEFAULT_CONTROL = "127.0.0.1:15010"
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Validated; raises ConfigError naming the argument and what was expected.  Times in seconds."""
+
+    control: str = DEFAULT_CONTROL  # host:port, or several separated by commas, tried in turn
+    service: str = ""
+    namespace: str = "default"
+    service_account: str = "default"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    locality: str = ""  # region/zone/sub_zone
+    port: int | None = None  # that this process serves; None: it only calls
+    address: str = ""  # that callers reach it by; empty: the one that it reaches the control service from
+    service_port: int = 0  # that callers name; 0: 80
+    protocol: str = "http"
+    instance: str = ""
+    weight: int = 1
+    drain_seconds: float = 1.0  # between deregistration and the end of accepting: callers learn of it meanwhile
+
+    def __post_init__(self) -> None:
+        for target in self.control.split(","):
+            check_address("control", target.strip())
+        for name, value in (("service", self.service), ("namespace", self.namespace)):
+            if value and not _NAME.fullmatch(value):
+                raise ConfigError(f"{name}={value!r}: expected a DNS label (a-z, 0-9 and '-'), like 'reviews'")
+        for key, value in self.labels.items():
+            if not key or (value and not _LABEL.fullmatch(value)):
+                raise ConfigError(f"labels: {key!r}={value!r} is not a Kubernetes label")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise ConfigError(f"port={self.port}: expected 1 to 65535")
+        if self.port is not None and not self.service:
+            raise ConfigError("port is given but service is not: which service does this process serve?")
+        if self.weight < 1:
+            raise ConfigError(f"weight={self.weight}: expected at least 1")
+
+    def workload(self) -> Workload:
+        """Who this process is.  The instance is made unique here, so a forked child gets one of its own."""
+        return Workload(
+            service=self.service,
+            namespace=self.namespace,
+            service_account=self.service_account,
+            labels=dict(self.labels),
+            locality=Locality.parse(self.locality),
+            instance=self.instance or f"{self.service or 'client'}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        )
+
+
+def check_address(name: str, value: str) -> tuple[str, int]:
+    """``host:port`` taken apart.  Raises ConfigError."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"{name}={value!r}: expected host:port, like '{DEFAULT_CONTROL}'")
+    return host.strip("[]"), int(port)
+
+
+_VARIABLES = {
+    "MESHLIB_CONTROL": "control",
+    "MESHLIB_SERVICE": "service",
+    "MESHLIB_NAMESPACE": "namespace",
+    "MESHLIB_SERVICE_ACCOUNT": "service_account",
+    "MESHLIB_LABELS": "labels",
+    "MESHLIB_LOCALITY": "locality",
+    "MESHLIB_PORT": "port",
+    "MESHLIB_ADDRESS": "address",
+    "MESHLIB_SERVICE_PORT": "service_port",
+    "MESHLIB_PROTOCOL": "protocol",
+    "MESHLIB_INSTANCE": "instance",
+    "MESHLIB_WEIGHT": "weight",
+    "MESHLIB_DRAIN_SECONDS": "drain_seconds",
+}
+"""Every variable that is read, and the argument that it stands for."""
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    """Keyword arguments for `Settings`.  Raises ConfigError naming the variable."""
+    found: dict[str, object] = {}
+    for variable, name in _VARIABLES.items():
+        text = environ.get(variable, "").strip()
+        if text:
+            found[name] = _parse(variable, name, text)
+    unknown = sorted(key for key in environ if key.startswith("MESHLIB_") and key not in _VARIABLES and key not in _OTHERS)
+    if unknown:
+        raise ConfigError(f"unknown variable {', '.join(unknown)}; known are {', '.join(_VARIABLES)}")
+    return found
+
+
+_OTHERS = frozenset({"MESHLIB_REQUIRE_TOOLS"})
+"""Variables of the test suite."""
+
+
+def _parse(variable: str, name: str, text: str) -> object:
+    if name == "labels":
+        return parse_labels(variable, text)
+    try:
+        if name in ("port", "service_port", "weight"):
+            return int(text)
+        if name == "drain_seconds":
+            return float(text)
+    except ValueError:
+        raise ConfigError(f"{variable}={text!r}: expected a number") from None
+    return text
+
+
+def parse_labels(name: str, text: str) -> dict[str, str]:
+    """``version=v1,app=reviews``.  Raises ConfigError."""
+    labels = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{name}={text!r}: expected key=value pairs separated by commas, like 'version=v1'")
+        labels[key.strip()] = value.strip()
+    return labels
