@@ -91,7 +91,7 @@ def _header(name: str, condition: StringMatch) -> route_pb2.HeaderMatcher:
 
 
 def _inverse(name: str, condition: StringMatch) -> route_pb2.HeaderMatcher:
-    """ "Without x = abc" holds too when x is missing, which an inverted matcher alone would not give."""
+    """An absent x satisfies "without x = abc" too, which an inverted matcher alone would not give."""
     header = _header(name, condition)
     header.invert_match = True
     header.treat_missing_header_as_empty = not header.HasField("present_match")

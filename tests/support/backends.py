@@ -1,0 +1,61 @@
+"""HTTP/1.1 servers that say who they are, one thread each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Backend(ThreadingHTTPServer):
+    """Answers everything with its name; `requests` are the heads that it saw."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.name = name
+        self.failures = 0  # how many of the next requests are answered with 503
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.lock = threading.Lock()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Backend
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self.server.requests.append((self.command, self.path, {key.lower(): value for key, value in self.headers.items()}))
+            failing = self.server.failures > 0
+            self.server.failures -= failing
+        body = self.server.name.encode()
+        self.send_response(503 if failing else 200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def running(names: Sequence[str]) -> Iterator[dict[str, Backend]]:
+    servers = {name: Backend(name) for name in names}
+    threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers.values()]
+    for thread in threads:
+        thread.start()
+    try:
+        yield servers
+    finally:
+        for server in servers.values():
+            server.shutdown()
+            server.server_close()
+        for thread in threads:
+            thread.join()
