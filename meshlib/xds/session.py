@@ -77,6 +77,7 @@ class Session:
         self.states: Mapping[ResourceKey, ResourceState] = MappingProxyType(self._states)
         self.revision = 0
         self.ambient_error = ""  # why there is no stream; cleared by the first response of the next one
+        self.problems: tuple[str, ...] = ()  # what was refused of the newest response, in words
         self.answered = False  # the current (or last) stream brought a response: its end is not an error (gRFC A57)
 
     def want(self, wanted: Mapping[str, AbstractSet[str]], now: float) -> list[bytes]:
@@ -141,12 +142,13 @@ class Session:
         self.answered, self.ambient_error = True, ""
         subscription = self._subscriptions.get(response.type_url)
         if subscription is None:
-            return [self._request(response.type_url, nonce=response.nonce, error=f"{response.type_url!r} was not asked for")]
-        problems = self._apply(response, subscription.names, now)
+            self.problems = (f"{response.type_url!r} was not asked for",)
+            return [self._request(response.type_url, nonce=response.nonce, error=self.problems[0])]
+        self.problems = tuple(self._apply(response, subscription.names, now))
         for name in response.removed_resources:
             if name in subscription.names:
                 self._removed((response.type_url, name), now)
-        return [self._request(response.type_url, nonce=response.nonce, error="; ".join(problems))]
+        return [self._request(response.type_url, nonce=response.nonce, error="; ".join(self.problems))]
 
     def next_timer(self) -> float | None:
         """When `tick` is due, on the clock of `now`; None: not before something else happens."""

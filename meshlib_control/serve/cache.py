@@ -8,8 +8,9 @@ an update that changes nothing sends nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -186,12 +187,25 @@ class ScopeResources:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What is left to do after a new world was taken: renew what clients hold.
+
+    One step at a time, so that an event loop can breathe in between.  Each returns (resources, type URL, changed names);
+    one that raises leaves that type of that scope as it was.
+    """
+
+    everything: bool  # clients may belong to other scopes now
+    steps: Sequence[Callable[[], tuple[ScopeResources, str, frozenset[str]]]]
+
+
 class ResourceCache(Generic[W]):
     """All scopes over one world."""
 
     def __init__(self, compiler: Compiler[W], world: W) -> None:
         self._compiler = compiler
         self.world = world
+        self.label = ""  # of `world`, for people
         self._scopes: dict[Scope, ScopeResources] = {}
 
     def resources_for(self, node: Node) -> ScopeResources:
@@ -202,20 +216,15 @@ class ResourceCache(Generic[W]):
             resources = self._scopes[scope] = ScopeResources(scope, self._generator(scope))
         return resources
 
-    def update(self, world: W) -> Iterator[Callable[[], tuple[ScopeResources, str, frozenset[str]]]]:
-        """Take a new world; whatever is compiled on demand comes from it at once.
-
-        Yields the steps that renew what clients hold, so that an event loop can breathe in between.  Each returns
-        (resources, type URL, changed names); one that raises leaves that type of that scope as it was.
-        """
+    def update(self, world: W, label: str = "") -> Update:
+        """Take a new world; whatever is compiled on demand comes from it at once."""
         affected = self._compiler.affected(self.world, world)
-        self.world = world
+        self.world, self.label = world, label
         self._scopes = {scope: resources for scope, resources in self._scopes.items() if resources.clients}
         types = TYPES if affected.everything else (ENDPOINTS,) if affected.endpoint_clusters else ()
         names = None if affected.everything else affected.endpoint_clusters
-        for resources in list(self._scopes.values()):
-            for type_url in types:
-                yield partial(_refresh, resources, type_url, names)
+        steps = [partial(_refresh, resources, url, names) for resources in self._scopes.values() for url in types]
+        return Update(affected.everything, steps)
 
     def _generator(self, scope: Scope) -> Generate:
         return lambda type_url, names: self._compiler.generate(self.world, scope, type_url, names)

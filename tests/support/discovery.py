@@ -38,6 +38,10 @@ class World:
         return replace(self, resources=resources)
 
 
+    def with_text(self, type_url: str, name: str, text: str) -> World:
+        return replace(self, resources={**self.resources, (type_url, name): text})
+
+
 @dataclass(frozen=True)
 class Affected:
     everything: bool
@@ -138,7 +142,7 @@ class Server:
         session.close()
 
     def update(self, world: World) -> None:
-        for step in self.cache.update(world):
+        for step in self.cache.update(world).steps:
             resources, type_url, names = step()
             for session in self.sessions:
                 if session.resources is resources:

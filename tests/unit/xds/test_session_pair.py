@@ -95,7 +95,7 @@ def test_random_interleavings_converge(steps: list[tuple[str, str, str, str]]) -
     for action, short, name, text in steps:
         match action:
             case "set":
-                world = world.having(**{f"{short}_{name}": text})
+                world = world.with_text(TYPES[short], name, text)
                 pair.server.update(world)
             case "delete":
                 world = world.having(without=((TYPES[short], name),))
@@ -119,7 +119,7 @@ def test_random_interleavings_converge(steps: list[tuple[str, str, str, str]]) -
 
 
 def check_converged(pair: ConnectionPair, world: World, wanted: dict[str, str]) -> None:
-    assert {key for key in pair.client.states} == {
+    assert set(pair.client.states) == {
         (TYPES[short], name) for short, names in wanted.items() for name in names.split()
     }
     for key, state in pair.client.states.items():
