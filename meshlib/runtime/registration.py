@@ -59,7 +59,12 @@ class Registration:
         self._origin = os.getpid()
         self.registered = False
         self.error = ""  # why the newest attempt failed; empty: it did not
-        self._reset()
+        self._interval = 5.0
+        self._ready = True
+        self._closing = False
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
         forget_in_child(self)
 
     def start(self) -> None:
@@ -86,15 +91,11 @@ class Registration:
 
     def forget(self) -> None:
         """In a forked child: what was registered is the parent's."""
-        self._reset()
-
-    def _reset(self) -> None:
         self.registered = False
-        self._ready = True
         self._closing = False
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     @property
     def instance_id(self) -> str:
