@@ -67,7 +67,9 @@ def test_retriable_status_codes() -> None:
     assert not wants("connect-failure", status(429), codes=(429,))
 
 
-@pytest.mark.parametrize(("method", "expected"), [("GET", True), ("PUT", True), ("DELETE", True), ("POST", False), ("PATCH", False)])
+@pytest.mark.parametrize(
+    ("method", "expected"), [("GET", True), ("PUT", True), ("DELETE", True), ("POST", False), ("PATCH", False)]
+)
 def test_a_lost_connection_repeats_only_what_may_be_repeated(method: str, expected: bool) -> None:
     """The default policy: RFC 9110 section 9.2.2."""
     lost = reset(Reset.CONNECTION_TERMINATION)
