@@ -39,6 +39,8 @@ class Guarded:
 
     service: Service
     watched: bool
+    instances: tuple[Instance, ...] = ()  # those that are, and those that are kept, ordered by id
+    seen: tuple[Instance, ...] = ()  # as the sources said it
     present: Mapping[str, Instance] = field(default_factory=dict)
     missing: Mapping[str, Missing] = field(default_factory=dict)
     gone: float = math.inf
@@ -67,12 +69,6 @@ def deadline(state: GuardState, rules: GuardRules) -> float:
     return min(ends, default=math.inf)
 
 
-def instances(guarded: Guarded) -> tuple[Instance, ...]:
-    """Those that are, and those that are kept, ordered by id."""
-    found = {**{name: missing.instance for name, missing in guarded.missing.items()}, **guarded.present}
-    return tuple(found[name] for name in sorted(found))
-
-
 def reason(guarded: Guarded) -> str:
     """Why some instances are kept; empty when none are."""
     if not guarded.missing:
@@ -86,11 +82,14 @@ def reason(guarded: Guarded) -> str:
 def _known(before: Guarded | None, service: Service, seen: Seen, now: float, rules: GuardRules) -> Guarded:
     if service.host not in seen.instances:
         return Guarded(service, watched=False)
-    found = {instance.id: instance for instance in seen.instances[service.host]}
-    missing = _missing(before, found, seen.left, now, rules) if before else {}
-    if not found and missing and before is not None:
+    found = seen.instances[service.host]
+    if before is not None and before.seen is found and before.service == service and not before.missing:
+        return before
+    present = {instance.id: instance for instance in found}
+    missing = _missing(before, present, seen.left, now, rules) if before else {}
+    if before is not None and missing and not present:
         service = before.service  # nobody is there to tell its ports
-    return Guarded(service, watched=True, present=found, missing=missing)
+    return Guarded(service, watched=True, instances=_all(present, missing), seen=found, present=present, missing=missing)
 
 
 def _unknown(before: Guarded, seen: Seen, now: float, rules: GuardRules) -> Guarded | None:
@@ -98,7 +97,12 @@ def _unknown(before: Guarded, seen: Seen, now: float, rules: GuardRules) -> Guar
     if now - gone >= rules.hold_empty:
         return None
     missing = _missing(before, {}, seen.left, now, rules)
-    return Guarded(before.service, watched=before.watched, missing=missing, gone=gone)
+    return Guarded(before.service, watched=before.watched, instances=_all({}, missing), missing=missing, gone=gone)
+
+
+def _all(present: Mapping[str, Instance], missing: Mapping[str, Missing]) -> tuple[Instance, ...]:
+    found = {**{name: kept.instance for name, kept in missing.items()}, **present}
+    return tuple(found[name] for name in sorted(found))
 
 
 def _missing(
@@ -108,7 +112,7 @@ def _missing(
     places = {(instance.address, instance.port) for instance in found.values()}
     candidates = {
         instance.id: instance
-        for instance in instances(before)
+        for instance in before.instances
         if instance.id not in found
         and instance.id not in left
         and instance.health is not InstanceHealth.DRAINING

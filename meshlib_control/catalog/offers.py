@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from meshlib_control.catalog.leases import LeaseTable, Registration, Standing
+from meshlib_control.catalog.leases import LeaseTable, Record, Standing
 from meshlib_control.catalog.model import Instance, InstanceHealth, Port, Service, registered_host
 
 Source = Literal["registry", "consul"]
@@ -40,16 +40,47 @@ class Seen:
     left: frozenset[str] = frozenset()
 
 
-def registry_offers(table: LeaseTable, domain: str) -> list[Offer]:
-    """Of living leases only."""
-    return [
-        _offer(lease.record.registration, ready=lease.record.ready, domain=domain)
-        for lease in table.leases.values()
-        if lease.record.standing is Standing.UP
-    ]
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """`offers` is what the rest was made of, so that the next merge can tell what is still the same."""
+
+    offers: Mapping[str, tuple[Offer, ...]] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=dict)
 
 
-def _offer(registration: Registration, *, ready: bool, domain: str) -> Offer:
+class RegistryOffers:
+    """Offers and services from a lease table.  Remembers what it made, so that what did not change is the same object."""
+
+    def __init__(self, domain: str) -> None:
+        self._domain = domain
+        self._made: dict[str, tuple[Record, Offer]] = {}
+
+    def of(self, table: LeaseTable) -> list[Offer]:
+        """Of living leases only."""
+        made = {}
+        for instance_id, lease in table.leases.items():
+            if lease.record.standing is Standing.UP:
+                known = self._made.get(instance_id)
+                same = known is not None and known[0] is lease.record
+                made[instance_id] = known if known is not None and same else (lease.record, _offer(lease.record, self._domain))
+        self._made = made
+        return [offer for _, offer in made.values()]
+
+    def known(self, table: LeaseTable) -> dict[str, Service]:
+        """Services whose instances have all gone are remembered as long as the marks of these are."""
+        alive = {offer.host for _, offer in self._made.values()}
+        services = {}
+        for lease in table.leases.values():
+            if lease.record.standing is not Standing.UP:
+                offer = _offer(lease.record, self._domain)
+                if offer.host not in alive:
+                    services[offer.host] = _service(offer.host, [offer])
+        return services
+
+
+def _offer(record: Record, domain: str) -> Offer:
+    registration = record.registration
     return Offer(
         host=registered_host(registration.service, registration.namespace, domain),
         namespace=registration.namespace,
@@ -60,7 +91,7 @@ def _offer(registration: Registration, *, ready: bool, domain: str) -> Offer:
             labels=registration.labels,
             locality=registration.locality,
             weight=registration.weight,
-            health=InstanceHealth.HEALTHY if ready else InstanceHealth.UNHEALTHY,
+            health=InstanceHealth.HEALTHY if record.ready else InstanceHealth.UNHEALTHY,
             service_account=registration.service_account,
         ),
         service_port=registration.service_port,
@@ -68,24 +99,34 @@ def _offer(registration: Registration, *, ready: bool, domain: str) -> Offer:
     )
 
 
-def merge(offers: Iterable[Offer], known: Mapping[str, Service]) -> tuple[dict[str, Service], dict[str, tuple[Instance, ...]]]:
+def merge(offers: Iterable[Offer], known: Mapping[str, Service], *, before: Merged) -> Merged:
     """Services and instances by host.  `known`: services that exist whether or not anybody offers them.
 
     Where two sources offer the same address and port, the registration counts.
     """
-    hosts: dict[str, dict[tuple[str, int], Offer]] = {}
+    hosts: dict[str, list[Offer]] = {}
     for offer in offers:
-        place = hosts.setdefault(offer.host, {})
-        where = (offer.instance.address, offer.instance.port)
-        if where not in place or (place[where].source, offer.source) == ("consul", "registry"):
-            place[where] = offer
-    services = dict(known)
-    instances = {}
-    for host, place in hosts.items():
-        ordered = sorted(place.values(), key=lambda offer: offer.instance.id)
+        hosts.setdefault(offer.host, []).append(offer)
+    grouped: dict[str, tuple[Offer, ...]] = {}
+    services, instances = dict(known), {}
+    for host, found in hosts.items():
+        grouped[host] = tuple(found)
+        if before.offers.get(host) == grouped[host]:
+            services[host], instances[host] = before.services[host], before.instances[host]
+            continue
+        ordered = _distinct(found)
         services[host] = _service(host, ordered)
         instances[host] = tuple(offer.instance for offer in ordered)
-    return services, instances
+    return Merged(grouped, services, instances)
+
+
+def _distinct(offers: Iterable[Offer]) -> list[Offer]:
+    places: dict[tuple[str, int], Offer] = {}
+    for offer in offers:
+        where = (offer.instance.address, offer.instance.port)
+        if where not in places or (places[where].source, offer.source) == ("consul", "registry"):
+            places[where] = offer
+    return sorted(places.values(), key=lambda offer: offer.instance.id)
 
 
 def _service(host: str, offers: list[Offer]) -> Service:

@@ -20,6 +20,7 @@ from meshlib_control.catalog.records import HEARTBEATS, PREFIX, read_record, rec
 from meshlib_control.catalog.storage import Storage, Stored
 from meshlib_control.changes import Changes
 from meshlib_control.errors import Conflict, StoreError
+from meshlib_control.tasks import cancel, spawn
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +58,12 @@ class Registrations:
             await self._beat()
         except StoreError as error:
             log.warning("registrations: %s; starting without those of before", error)
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._run())]
+        self._tasks = [spawn(self._follow(), "following registrations"), spawn(self._run(), "renewing registrations")]
 
     async def close(self) -> None:
         """Say goodbye, so that other replicas take over at once."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
         if tasks:
             try:
                 await self._write_all()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshlib_control.consul.address import ConsulAddress
+from meshlib_control.consul.agent import AgentService
 from meshlib_control.consul.blocking import Answer, Consistency, Query
 from meshlib_control.consul.errors import ConsulError
 from meshlib_control.errors import ControlServiceError
@@ -33,21 +34,6 @@ class Pair:
     key: str
     value: bytes
     index: int
-
-
-@dataclass(frozen=True, slots=True)
-class AgentService:
-    """A service of this agent with one TTL check, as PUT /v1/agent/service/register takes it."""
-
-    id: str
-    name: str
-    address: str
-    port: int
-    tags: tuple[str, ...]
-    meta: tuple[tuple[str, str], ...]
-    weight: int
-    ttl: float  # seconds
-    deregister_after: float  # seconds in a critical state; Consul's minimum is a minute
 
 
 class ConsulClient:
