@@ -28,6 +28,7 @@ class Backend(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one segment: two would wait for each other's delayed acknowledgement
     server: Backend
 
     def do_GET(self) -> None:
