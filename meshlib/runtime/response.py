@@ -33,6 +33,11 @@ class _Exchange(Generic[E]):
         self.http_version = engine.http_version if engine is not None else b"HTTP/1.1"
 
     @property
+    def body(self) -> bytes | None:
+        """The whole body without waiting, if it is here already and nobody began to read; else None."""
+        return self._engine.body if self._engine is not None else self._body
+
+    @property
     def trailers(self) -> Headers:
         """Known once the body has been read."""
         return self._engine.trailers if self._engine is not None else ()

@@ -1,0 +1,49 @@
+"""meshlib's errors as a client library's own.
+
+What a transport raises is both: ``except httpx.ConnectError`` and ``except meshlib.errors.ConnectFailed`` each catch it, with
+all fields of the one and the request of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshlib.errors import CallError, MeshError, TimeoutExceeded, TimeoutName
+
+
+class Translation:
+    """`kinds` says which of the client's errors each of ours is; a subclass that is not listed goes where its parent goes.
+
+    A timeout goes by its name: `timeouts`, or `kinds` for the names that are not listed there.
+    """
+
+    def __init__(
+        self, kinds: Mapping[type[MeshError], type[Exception]], timeouts: Mapping[TimeoutName, type[Exception]]
+    ) -> None:
+        self._kinds = kinds
+        self._timeouts = timeouts
+        self._mixed: dict[tuple[type[MeshError], type[Exception]], type[MeshError]] = {}
+
+    def translate(self, error: MeshError, **context: object) -> MeshError:
+        """The same error as one that the client's users catch.  `context` goes to the client's own constructor."""
+        kind = self._both(type(error), self._theirs(error))
+        if not isinstance(error, CallError):
+            return kind(str(error), **context)
+        fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+        return kind(fields.pop("message"), **fields, **context)
+
+    def _theirs(self, error: MeshError) -> type[Exception]:
+        if isinstance(error, TimeoutExceeded) and error.which in self._timeouts:
+            return self._timeouts[error.which]
+        for kind in type(error).__mro__:
+            if kind in self._kinds:
+                return self._kinds[kind]
+        raise LookupError(f"{type(error).__name__} has no place in this translation") from error
+
+    def _both(self, ours: type[MeshError], theirs: type[Exception]) -> type[MeshError]:
+        """One class for each pair, made once, so that every ``except`` sees the same one."""
+        mixed = self._mixed.get((ours, theirs))
+        if mixed is None:
+            made = type(ours.__name__, (ours, theirs), {"__doc__": ours.__doc__, "__module__": ours.__module__})
+            mixed = self._mixed.setdefault((ours, theirs), made)
+        return mixed
