@@ -97,7 +97,8 @@ def _framing(status: int, http_version: bytes, headers: HeaderPairs) -> tuple[Fr
         raise ProtocolViolation("response has transfer-encoding beside content-length, or in HTTP/1.0")
     keep_alive = _keep_alive(options, modern) if options else modern
     if status in _WITHOUT_BODY or status < 200:
-        return Framing.NONE, 0, keep_alive and length <= 0
+        # A length means bytes that must not come, except in a 304, where it is that of the body not sent again.
+        return Framing.NONE, 0, keep_alive and (length <= 0 or status == 304)
     if chunked:
         return Framing.CHUNKED, 0, keep_alive
     if length >= 0:

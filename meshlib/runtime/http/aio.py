@@ -88,7 +88,11 @@ class AsyncPool:
         elif type(body) is bytes and len(body) <= SMALL and not expects_continue(head):
             waiter = connection.exchange(head + body, head_only=head_only, close=close)
         else:
-            waiter = connection.stream(head, body, head_only=head_only, close=close)
+            try:
+                waiter = connection.stream(head, body, head_only=head_only, close=close)
+            except BaseException:  # not iterable
+                connection.abort(None)
+                raise
         try:
             return await waiter
         except asyncio.CancelledError:

@@ -7,7 +7,7 @@ most one timer, which is left running when an exchange ends early and looks at t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from time import monotonic
 from typing import Final, Protocol, cast
 
@@ -80,11 +80,11 @@ class AsyncConnection(asyncio.Protocol):
         self, head: bytes, body: bytes | AsyncIterable[bytes], *, head_only: bool, close: bool
     ) -> asyncio.Future[AsyncResponse]:
         """Write the head now, and the body piece by piece as the peer takes it; else as `exchange`."""
+        pieces = _pieces(body) if isinstance(body, bytes) else aiter(body)
         self.wire.start(head_only=head_only, close=close, sent=False)
         self.expect_nothing()
         self._waiter = waiter = self.loop.create_future()
         self.transport.write(head)
-        pieces = _pieces(body) if isinstance(body, bytes) else aiter(body)
         self._sender = self.loop.create_task(self._send_body(pieces, announced_length(head), expect=expects_continue(head)))
         return waiter
 
@@ -238,9 +238,8 @@ class AsyncConnection(asyncio.Protocol):
             try:
                 await self._send_pieces(pieces, length)
             finally:
-                close = getattr(pieces, "aclose", None)
-                if close is not None:
-                    await close()
+                if isinstance(pieces, AsyncGenerator):
+                    await pieces.aclose()
         except WireError as error:
             self.fail(error)
         except Exception as error:

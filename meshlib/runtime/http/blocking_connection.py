@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Final, Protocol
 
@@ -81,8 +81,9 @@ class BlockingConnection:
         """As `exchange`, with the body sent piece by piece; an early answer of the peer ends the sending."""
         self.wire.start(head_only=head_only, close=close, sent=False)
         self._early = []
-        pieces = _pieces(body) if isinstance(body, bytes) else body
+        pieces: Iterator[bytes | memoryview] | None = None
         try:
+            pieces = _pieces(body) if isinstance(body, bytes) else iter(body)
             self._send(head)
             if not (expects_continue(head) and self._await_continue()):
                 self._send_body(pieces, announced_length(head))
@@ -91,9 +92,8 @@ class BlockingConnection:
             self._fail(error)
             raise
         finally:
-            close_pieces = getattr(pieces, "close", None)
-            if close_pieces is not None and not isinstance(pieces, (list, tuple)):
-                close_pieces()
+            if isinstance(pieces, Generator):
+                pieces.close()
 
     def advance(self, response: BlockingResponse) -> None:
         """Wait for some more of the response's body.  A failure goes to `response`; only an interruption is raised."""
@@ -189,13 +189,12 @@ class BlockingConnection:
                 return
             view = data[sent:]
 
-    def _send_body(self, pieces: Iterable[bytes | memoryview], length: int | None) -> None:
+    def _send_body(self, pieces: Iterator[bytes | memoryview], length: int | None) -> None:
         """Until it is sent, or the peer has answered."""
         sent = 0
-        iterator = iter(pieces)
         while True:
             try:
-                piece = next(iterator, None)
+                piece = next(pieces, None)
             except Exception as error:
                 raise RequestFailed(f"the request's body failed: {error!r}") from error
             if piece is None:
@@ -273,6 +272,6 @@ class BlockingConnection:
             self._socket.settimeout(None if seconds == NEVER else seconds)
 
 
-def _pieces(body: bytes) -> Iterable[memoryview]:
+def _pieces(body: bytes) -> Iterator[memoryview]:
     view = memoryview(body)
     return (view[start : start + PIECE] for start in range(0, len(body), PIECE))
