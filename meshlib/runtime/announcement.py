@@ -1,0 +1,61 @@
+"""Registers a served port once it accepts connections, and not before: callers would only be refused."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+
+from meshlib.runtime.fork import forget_in_child
+from meshlib.runtime.registration import Registration
+
+logger = logging.getLogger("meshlib")
+
+PATIENCE = 60.0
+"""Seconds that a server may take to open its port; after that the port is registered all the same, with a warning."""
+
+_INTERVAL = 0.05
+
+
+class Announcement:
+    """Watches a port from a daemon thread, then starts the registration."""
+
+    def __init__(self, registration: Registration, address: str, port: int) -> None:
+        self._registration = registration
+        # A server may listen on one address only, or on all of them.
+        self._addresses = tuple(dict.fromkeys((address or "127.0.0.1", "127.0.0.1", "::1")))
+        self._port = port
+        self._stop = threading.Event()
+        forget_in_child(self)
+        threading.Thread(target=self._watch, name="meshlib-announce", daemon=True).start()
+
+    def _watch(self) -> None:
+        waited = 0.0
+        while not self._accepts():
+            if self._stop.wait(_INTERVAL):
+                return
+            waited += _INTERVAL
+            if waited >= PATIENCE:
+                logger.warning("port %d does not accept connections after %.0f s, registering it anyway", self._port, PATIENCE)
+                break
+        if not self._stop.is_set():
+            self._registration.start()
+
+    def _accepts(self) -> bool:
+        for address in self._addresses:
+            try:
+                socket.create_connection((address, self._port), timeout=1.0).close()
+            except OSError:
+                continue
+            return True
+        return False
+
+    def close(self) -> None:
+        """Stop watching, and deregister what was registered."""
+        self._stop.set()
+        self._registration.close()
+
+    def forget(self) -> None:
+        """In a forked child: the parent watches, not we."""
+        self._stop = threading.Event()
+        self._stop.set()

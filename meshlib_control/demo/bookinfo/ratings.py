@@ -1,0 +1,19 @@
+"""ratings: stars, by a plain WSGI application.  Calls nobody."""
+
+import json
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any
+
+from meshlib_integrations.wsgi import MeshMiddleware
+
+from meshlib import Mesh
+
+
+def ratings(environ: MutableMapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    book = environ["PATH_INFO"].rpartition("/")[2]
+    body = json.dumps({"id": book, "ratings": {"Reviewer1": 5, "Reviewer2": 4}}).encode()
+    start_response("200 OK", [("content-type", "application/json"), ("content-length", str(len(body)))])
+    return [body]
+
+
+app = MeshMiddleware(ratings, Mesh.from_env())
