@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,14 @@ class Key:
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class Places(Protocol):
+    """Where the parts of a resource are written."""
+
+    def locate(self, path: tuple[str | int, ...]) -> tuple[int, int]:
+        """Line and column, from 1, of ``("spec", "http", 0)`` or the nearest parent."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class ConfigResource:
     created: int = 0
     file: str = ""
     line: int = 0
+    places: Places | None = field(default=None, compare=False, repr=False)  # only of what was just read from a file
 
 
 class ConfigSet:

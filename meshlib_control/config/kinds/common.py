@@ -7,12 +7,15 @@ The string below a field is its description in docs/configuration.md.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-Duration = Annotated[float, Meta(extra={"format": "duration"})]
-"""Seconds.  Written as in Go: "1.5s", "10ms", "1h", "1m30s"."""
+Duration = Annotated[float, Meta(ge=0.001, extra={"format": "duration"})]
+"""Seconds, at least a millisecond.  Written as in Go: "1.5s", "10ms", "1h", "1m30s"."""
+
+DurationOrZero = Annotated[float, Meta(ge=0, extra={"format": "duration"})]
+"""As `Duration`, where "0s" has a meaning."""
 
 Bytes = Annotated[str, Meta(extra={"format": "base64"})]
 
@@ -22,11 +25,18 @@ UInt64 = Annotated[int, Meta(ge=0)]
 
 
 class Element(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Root of every struct of a kind: immutable, camelCase in YAML, unknown fields are errors."""
+    """Root of every struct of a kind: immutable, camelCase in YAML, unknown fields are errors.
+
+    Of the fields in each group of `at_most_one` (by their YAML names) a document may set one.
+    """
+
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
 
 class StringMatch(Element, frozen=True):
     """At most one of the three; none means that the value is present, whatever it is."""
+
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("exact", "prefix", "regex"),)
 
     exact: str | None = None
     """The whole value, as it is."""

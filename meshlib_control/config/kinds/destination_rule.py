@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, field
 
-from meshlib_control.config.kinds.common import Duration, Element, Int32, PortSelector, UInt32, UInt64
+from meshlib_control.config.kinds.common import Duration, DurationOrZero, Element, Int32, PortSelector, UInt32, UInt64
 
 PercentDouble = Annotated[float, Meta(ge=0, le=100)]
 PositiveUInt32 = Annotated[int, Meta(ge=1, le=4_294_967_295)]
@@ -31,7 +31,7 @@ class HTTPCookie(Element, frozen=True):
     """Its name."""
     path: str | None = None
     """Its path."""
-    ttl: Duration | None = None
+    ttl: DurationOrZero | None = None
     """Its life; a cookie is generated when this is given."""
     attributes: tuple[CookieAttribute, ...] = ()
     """Further attributes."""
@@ -53,6 +53,11 @@ class MagLev(Element, frozen=True):
 
 class ConsistentHash(Element, frozen=True):
     """Requests with the same key go to the same endpoint."""
+
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"),
+        ("ringHash", "maglev"),
+    )
 
     http_header_name: str | None = None
     """Hash a header."""
@@ -121,11 +126,11 @@ class BackendUtilization(Element, frozen=True):
     """Which reported metrics count."""
     error_utilization_penalty_percent: UInt32 | None = None
     """How much errors count."""
-    weight_update_period: Duration | None = None
+    weight_update_period: DurationOrZero | None = None
     """How often weights are computed."""
-    weight_expiration_period: Duration | None = None
+    weight_expiration_period: DurationOrZero | None = None
     """How long a report counts."""
-    weight_stabilization_period: Duration | None = None
+    weight_stabilization_period: DurationOrZero | None = None
     """How long reports are needed before they count."""
 
 
@@ -145,6 +150,8 @@ LbSimple = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_
 
 class LoadBalancer(Element, frozen=True):
     """How an endpoint is chosen."""
+
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("simple", "consistentHash", "backendUtilization"),)
 
     simple: LbSimple | None = None
     """`LEAST_REQUEST` (the default, also for `UNSPECIFIED` and the old name `LEAST_CONN`), `ROUND_ROBIN` or `RANDOM`."""
@@ -184,7 +191,7 @@ class TCPSettings(Element, frozen=True):
     """Probes of idle connections."""
     max_connection_duration: Duration | None = None
     """Life of a connection; unlimited unless given."""
-    idle_timeout: Duration | None = None
+    idle_timeout: DurationOrZero | None = None
     """Life of a TCP connection without bytes; 0s switches it off."""
 
 
@@ -209,7 +216,7 @@ class HTTPSettings(Element, frozen=True):
     max_retries: Int32 | None = None
     """Retries at the same time: 2^32-1 unless given."""
     idle_timeout: Duration | None = None
-    """Life of a connection without requests: 1h unless given; 0s switches it off."""
+    """Life of a connection without requests: 1h unless given."""
     h2_upgrade_policy: Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"] = field(name="h2UpgradePolicy", default="DEFAULT")
     """Whether HTTP/1.1 is turned into HTTP/2."""
     use_client_protocol: bool = False
@@ -317,7 +324,7 @@ class RetryBudget(Element, frozen=True):
     """The share."""
     min_retry_concurrency: UInt32 | None = None
     """Always allowed."""
-    budget_interval: Duration | None = None
+    budget_interval: DurationOrZero | None = None
     """Time that is looked at."""
 
 

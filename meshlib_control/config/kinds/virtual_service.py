@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from msgspec import field
 
@@ -86,6 +86,8 @@ class HTTPRouteDestination(Element, frozen=True):
 class HTTPRedirect(Element, frozen=True):
     """Answer with a redirection instead of forwarding."""
 
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("port", "derivePort"),)
+
     uri: str | None = None
     """The new path."""
     prefix_rewrite: str | None = None
@@ -104,6 +106,8 @@ class HTTPRedirect(Element, frozen=True):
 
 class HTTPBody(Element, frozen=True):
     """A response body."""
+
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("string", "bytes"),)
 
     string: str | None = None
     """As text."""
@@ -169,6 +173,8 @@ class HTTPRetry(Element, frozen=True):
 class FaultDelay(Element, frozen=True):
     """Delay requests."""
 
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("fixedDelay", "exponentialDelay"),)
+
     percent: Int32 | None = None
     """Superseded by `percentage`."""
     fixed_delay: Duration | None = None
@@ -181,6 +187,8 @@ class FaultDelay(Element, frozen=True):
 
 class FaultAbort(Element, frozen=True):
     """Answer requests with an error."""
+
+    at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("httpStatus", "grpcStatus", "http2Error"),)
 
     http_status: Int32 | None = None
     """An HTTP status."""

@@ -1,0 +1,232 @@
+"""Every code that a finding can have: what it means and what to do.  docs/configuration.md shows this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshlib_control.config.findings import Severity
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One row.  `severity` is the usual one; a finding may say otherwise where its message explains why."""
+
+    id: str
+    severity: Severity
+    title: str
+    meaning: str
+    action: str
+
+
+_ROWS = (
+    # Documents: the text, and what is around `spec`.
+    Code(
+        "MSH0001", ERROR, "not YAML", "The text cannot be parsed; its other documents can.", "Correct the syntax at the place."
+    ),
+    Code("MSH0002", ERROR, "too large", "Size, depth or number of values exceed what is accepted.", "Split the file."),
+    Code(
+        "MSH0003", ERROR, "duplicate key", "A mapping has a key twice; one of the values would be lost.", "Remove one of them."
+    ),
+    Code(
+        "MSH0004",
+        ERROR,
+        "ambiguous or unusable YAML",
+        "A value that YAML versions read differently, a tag, or a key that is not a name.",
+        "Quote the value, or write it plainly.",
+    ),
+    Code("MSH0005", ERROR, "not a resource", "The document has no apiVersion, kind, metadata or spec.", "Add what is missing."),
+    Code(
+        "MSH0006",
+        ERROR,
+        "unknown kind",
+        "This version has no such kind.",
+        "Remove the document, or use one of the known kinds.",
+    ),
+    Code("MSH0007", INFO, "Kubernetes kind", "A Kubernetes resource in the same file. It is passed over.", "Nothing."),
+    Code(
+        "MSH0008",
+        ERROR,
+        "unknown apiVersion",
+        "The kind exists, but not in this API group and version.",
+        "Use the version named.",
+    ),
+    Code(
+        "MSH0009", ERROR, "bad metadata", "A name, namespace, label or annotation is malformed.", "Write it as Kubernetes asks."
+    ),
+    Code("MSH0010", ERROR, "duplicate resource", "The same kind, namespace and name come twice.", "Remove or rename one."),
+    # Fields: what the schema says.
+    Code("MSH0101", ERROR, "unknown field", "The kind has no such field.", "Correct the name; see the suggestion."),
+    Code("MSH0102", ERROR, "wrong type", "The value is not of the field's type.", "Write a value of the type named."),
+    Code("MSH0103", ERROR, "missing field", "A field that must be there is not.", "Add it."),
+    Code(
+        "MSH0104",
+        ERROR,
+        "unknown value",
+        "The field takes one of a few words, and this is not one.",
+        "Use one of those listed.",
+    ),
+    Code(
+        "MSH0105", ERROR, "out of range", "A number, length or count is outside of its limits.", "Stay within the limits named."
+    ),
+    Code("MSH0106", ERROR, "malformed duration", "Not a duration.", "Write a number with a unit: 1.5s, 10ms, 1h."),
+    Code("MSH0107", ERROR, "fields exclude each other", "At most one of several fields may be set.", "Remove the others."),
+    Code(
+        "MSH0108",
+        ERROR,
+        "not supported by this version",
+        "Valid in Istio, but this version does not execute it. It is refused rather than ignored.",
+        "Remove it, or do what the message says instead.",
+    ),
+    Code(
+        "MSH0109",
+        WARNING,
+        "empty list item",
+        "A list item without a value counts as one with all defaults.",
+        "Remove the dash.",
+    ),
+    # Rules: what a kind means.
+    Code("MSH0121", ERROR, "bad host", "Not a host name, wildcard or address that may stand here.", "Write a DNS name."),
+    Code(
+        "MSH0122", ERROR, "duplicate host", "A host is named twice, or covered by a wildcard of the same list.", "Remove one."
+    ),
+    Code(
+        "MSH0123",
+        ERROR,
+        "bad expression",
+        "A regular expression is empty, too long or not RE2.",
+        "Correct it; RE2 has no lookaround.",
+    ),
+    Code("MSH0124", ERROR, "bad condition", "A match can never be evaluated as written.", "Correct or remove it."),
+    Code("MSH0125", ERROR, "bad port", "Not a port from 1 to 65535, or used twice.", "Correct the number."),
+    Code("MSH0126", ERROR, "bad header", "Not the name or value of an HTTP header.", "Correct it."),
+    Code("MSH0127", ERROR, "bad retry policy", "The retry policy contradicts itself or has unknown conditions.", "Correct it."),
+    Code(
+        "MSH0128",
+        ERROR,
+        "bad exportTo",
+        "Neither `.`, `*`, `~` nor the name of a namespace, or a bad combination.",
+        "Correct it.",
+    ),
+    Code("MSH0129", ERROR, "bad label", "A label's key or value is malformed.", "Write it as Kubernetes asks."),
+    Code(
+        "MSH0130", ERROR, "bad gateway", "Not the name of a gateway, or a rule that needs one.", "Use `mesh`, or leave it out."
+    ),
+    Code(
+        "MSH0131",
+        ERROR,
+        "no single action",
+        "A route must do one thing: route, redirect, answer or delegate.",
+        "Keep exactly one.",
+    ),
+    Code("MSH0132", ERROR, "bad weight", "Weights are negative or add up to nothing.", "Give positive weights."),
+    Code("MSH0133", ERROR, "bad duration", "A duration is below or finer than a millisecond.", "Use whole milliseconds."),
+    Code("MSH0134", ERROR, "bad endpoint", "An endpoint's address or ports do not fit the resolution.", "Correct it."),
+    Code("MSH0135", ERROR, "bad address", "Not an IP address or network.", "Correct it."),
+    Code("MSH0136", ERROR, "bad resolution", "The resolution does not go with the other fields.", "Correct one of them."),
+    Code("MSH0137", ERROR, "bad policy", "A traffic policy contradicts itself or has no effect at all.", "Correct it."),
+    Code("MSH0138", ERROR, "bad subset", "A subset has no name, a malformed one, or one that is taken.", "Correct it."),
+    Code("MSH0139", ERROR, "bad percentage", "A percentage is outside of its limits.", "Stay within the limits named."),
+    Code("MSH0140", ERROR, "bad status", "Not a status that can be answered.", "Use the range named."),
+    Code("MSH0141", ERROR, "bad rewrite", "A rewrite contradicts itself or another field.", "Correct it."),
+    Code("MSH0142", ERROR, "bad selector", "A selector of workloads is malformed.", "Correct it."),
+    Code(
+        "MSH0143",
+        ERROR,
+        "empty rule",
+        "The resource says nothing, or a value that is needed is empty.",
+        "Say what it should do.",
+    ),
+    Code("MSH0150", WARNING, "superseded", "The field still works, but has been replaced.", "Use the field named."),
+    Code(
+        "MSH0151",
+        WARNING,
+        "without effect",
+        "Istio accepts this and does nothing with it, and so does this mesh.",
+        "Remove it.",
+    ),
+    # References: what one resource says of others.
+    Code(
+        "MSH0201",
+        WARNING,
+        "unknown host",
+        "No service of that name is known. An error when the catalog was looked at, since calls would fail.",
+        "Correct the name, or register the service.",
+    ),
+    Code(
+        "MSH0202",
+        ERROR,
+        "unknown subset",
+        "No DestinationRule that this route can see defines the subset: its calls would fail.",
+        "Apply a DestinationRule with the subset together with, or before, the route.",
+    ),
+    Code(
+        "MSH0203",
+        ERROR,
+        "unknown port",
+        "The host has no such port, or has several and none is chosen.",
+        "Name one of its ports.",
+    ),
+    Code(
+        "MSH0204",
+        ERROR,
+        "host claimed twice",
+        "Several VirtualServices name the host for the same callers: the oldest holds, the others are not used.",
+        "Put the rules into one VirtualService.",
+    ),
+    Code(
+        "MSH0205",
+        WARNING,
+        "several DestinationRules",
+        "Several DestinationRules name the host: the oldest gives the policy, subsets are joined by name.",
+        "Put them into one DestinationRule.",
+    ),
+    Code(
+        "MSH0206",
+        WARNING,
+        "hidden by exportTo",
+        "What is referred to exists, but is not exported to here.",
+        "Extend its exportTo.",
+    ),
+    Code(
+        "MSH0207",
+        WARNING,
+        "empty subset",
+        "No known instance has the subset's labels: it would answer 503.",
+        "Correct the labels.",
+    ),
+    # Effects: what works differently than it looks.
+    Code("MSH0301", WARNING, "unreachable rule", "An earlier rule always matches first.", "Move the catch-all to the end."),
+    Code("MSH0302", WARNING, "duplicate match", "An earlier rule has the same condition.", "Remove one of them."),
+    Code("MSH0303", INFO, "weights do not add up to 100", "They are relative to their sum.", "Nothing, if that is meant."),
+    Code(
+        "MSH0304",
+        INFO,
+        "timeout is not sent to grpcio",
+        "gRPC clients that use xds:/// themselves do not get this timeout: their timers fire one to two seconds early.",
+        "Give such clients a deadline of their own; all other clients honour it.",
+    ),
+    Code(
+        "MSH0305",
+        WARNING,
+        "perTryTimeout without effect",
+        "An attempt may take as long as, or longer than, the whole call.",
+        "Make `timeout` larger than `perTryTimeout`.",
+    ),
+    Code(
+        "MSH0306",
+        WARNING,
+        "header condition is ignored",
+        "Istio ignores conditions on headers named uri, scheme, method and authority.",
+        "Use the match field of that name.",
+    ),
+)
+
+CODES = {row.id: row for row in _ROWS}
+
+REFUSES = frozenset(row.id for row in _ROWS if row.severity is ERROR and row.id < "MSH0200") | {"MSH0202"}
+"""Findings with these codes keep a resource from being stored, if they are errors; all others inform."""
+
+NOT_SUPPORTED = "MSH0108"
+"""Valid in Istio.  Agreement with Istio's validator is judged without this code."""

@@ -1,0 +1,81 @@
+"""Which kinds exist.  A new kind is one more descriptor in `_KINDS`, its struct in `kinds/` and its rules in `validate/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from meshlib_control.config import unsupported
+from meshlib_control.config.kinds import DestinationRule, Element, MeshConfig, ServiceEntry, VirtualService, WorkloadEntry
+from meshlib_control.config.problems import Problem
+from meshlib_control.config.validate.destination_rule import check_destination_rule
+from meshlib_control.config.validate.mesh_config import check_mesh_config
+from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
+from meshlib_control.config.validate.virtual_service import check_virtual_service
+
+ISTIO_NETWORKING = "networking.istio.io"
+OWN_GROUP = "meshlib.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`check(spec, namespace)` gives problems with paths below ``spec``.
+
+    `only_name`: there is one resource of the kind, named so, for all namespaces.
+    """
+
+    name: str
+    group: str
+    versions: tuple[str, ...]  # the first is the one to write
+    spec: type[Element]
+    check: Callable[[Any, str], Iterator[Problem]]
+    unsupported: tuple[unsupported.Row, ...] = ()
+    only_name: str = ""
+
+    @property
+    def api_versions(self) -> tuple[str, ...]:
+        """``networking.istio.io/v1`` ..."""
+        return tuple(f"{self.group}/{version}" for version in self.versions)
+
+
+_ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
+
+_KINDS = (
+    Kind(
+        "VirtualService",
+        ISTIO_NETWORKING,
+        _ISTIO_VERSIONS,
+        VirtualService,
+        check_virtual_service,
+        unsupported.VIRTUAL_SERVICE,
+    ),
+    Kind(
+        "DestinationRule",
+        ISTIO_NETWORKING,
+        _ISTIO_VERSIONS,
+        DestinationRule,
+        check_destination_rule,
+        unsupported.DESTINATION_RULE,
+    ),
+    Kind(
+        "ServiceEntry",
+        ISTIO_NETWORKING,
+        _ISTIO_VERSIONS,
+        ServiceEntry,
+        check_service_entry,
+        unsupported.SERVICE_ENTRY,
+    ),
+    Kind(
+        "WorkloadEntry",
+        ISTIO_NETWORKING,
+        _ISTIO_VERSIONS,
+        WorkloadEntry,
+        check_workload_entry,
+        unsupported.WORKLOAD_ENTRY,
+    ),
+    Kind("MeshConfig", OWN_GROUP, ("v1",), MeshConfig, check_mesh_config, unsupported.MESH_CONFIG, only_name="mesh"),
+)
+
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})

@@ -1,0 +1,179 @@
+"""What is valid in Istio and not executed by this version: refused by name, never ignored in silence.
+
+One row a field.  Executing a field in a later version is deleting its row.  `[]` stands for every item of a list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from meshlib_control.config.codes import NOT_SUPPORTED
+from meshlib_control.config.problems import Path, Problem
+
+
+def _given(value: object) -> bool:
+    return value not in (None, "", [], {})
+
+
+def _but(*words: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value not in words
+
+
+def _one_of(*words: str) -> Callable[[object], bool]:
+    return lambda value: value in words
+
+
+def _true(value: object) -> bool:
+    return value is True
+
+
+def _network(value: object) -> bool:
+    return isinstance(value, str) and "/" in value
+
+
+def _no_hosts(value: object) -> bool:
+    return isinstance(value, Mapping) and not value.get("hosts")
+
+
+def _socket(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("unix://")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`path` is below ``spec``; `refuses` says which values are not executed: by default any that is given.
+
+    `what` names it where the last field of the path does not.
+    """
+
+    path: str
+    instead: str
+    refuses: Callable[[object], bool] = _given
+    what: str = ""
+
+
+_GATEWAY = "only calling processes (`mesh`) are configured here, there is no gateway; leave gateways out"
+_HEADERS = "headers are passed on unchanged; set them in the application"
+_MIRROR = "no copies are sent; remove it"
+
+VIRTUAL_SERVICE = (
+    Row(
+        "",
+        "write its rules into the VirtualService that has the hosts",
+        _no_hosts,
+        "a VirtualService without hosts (a delegate)",
+    ),
+    Row("gateways[]", _GATEWAY, _but("mesh")),
+    Row("tls", "connections that the application encrypts itself are not routed; use http rules"),
+    Row("tcp", "plain TCP is not routed; use http rules"),
+    Row("http[].redirect", "answer with a redirection in the service"),
+    Row("http[].directResponse", "answer in the service"),
+    Row("http[].delegate", "write the rules into this VirtualService"),
+    Row("http[].rewrite", "serve the path that callers use, or change the callers"),
+    Row("http[].fault", "inject faults in the service under test"),
+    Row("http[].mirror", _MIRROR),
+    Row("http[].mirrorPercent", _MIRROR),
+    Row("http[].mirror_percent", _MIRROR),
+    Row("http[].mirrorPercentage", _MIRROR),
+    Row("http[].mirrors", _MIRROR),
+    Row("http[].corsPolicy", "answer browsers in the service, with the middleware of its framework"),
+    Row("http[].headers", _HEADERS),
+    Row("http[].route[].headers", _HEADERS),
+    Row("http[].match[].scheme", "every call to a mesh host is plain http to the router; leave the condition out"),
+    Row("http[].match[].gateways[]", _GATEWAY, _but("mesh")),
+    Row("http[].match[].statPrefix", "metrics are by service and route; give the route a name"),
+)
+
+_LOAD_BALANCER = (
+    Row("simple", "use LEAST_REQUEST, ROUND_ROBIN or RANDOM", _one_of("PASSTHROUGH")),
+    Row("consistentHash", "use LEAST_REQUEST, ROUND_ROBIN or RANDOM"),
+    Row("backendUtilization", "use LEAST_REQUEST, which follows the load"),
+    Row("localityLbSetting", "all healthy endpoints are used alike"),
+    Row("zoneAwareLbSetting", "all healthy endpoints are used alike"),
+    Row("warmup", "new endpoints get their full share at once"),
+    Row("warmupDurationSecs", "new endpoints get their full share at once"),
+)
+
+_TRAFFIC_POLICY = (
+    *(Row(f"loadBalancer.{row.path}", row.instead, row.refuses) for row in _LOAD_BALANCER),
+    Row("connectionPool.tcp.idleTimeout", "it is about plain TCP, which is not routed; use http.idleTimeout"),
+    Row("connectionPool.http.h2UpgradePolicy", "the protocol stays the caller's; leave it out", _one_of("UPGRADE")),
+    Row("connectionPool.http.useClientProtocol", "the protocol stays the caller's anyway; leave it out", _true),
+    Row("connectionPool.http.http2KeepAlive", "use tcp.tcpKeepalive"),
+    Row("outlierDetection", "failing endpoints are left out by health checks and retries only"),
+    Row("tls.mode", "calls are not encrypted by this version; DISABLE says so", _but("DISABLE")),
+    Row("portLevelSettings", "a policy holds for all ports of a host; write it at trafficPolicy"),
+    Row("tunnel", "calls go to the host directly"),
+    Row("proxyProtocol", "the header is not sent"),
+    Row("retryBudget", "the budget is always on: 20 % of the requests under way, at least 3"),
+)
+
+DESTINATION_RULE = (
+    *(Row(f"trafficPolicy.{row.path}", row.instead, row.refuses) for row in _TRAFFIC_POLICY),
+    *(Row(f"subsets[].trafficPolicy.{row.path}", row.instead, row.refuses) for row in _TRAFFIC_POLICY),
+    Row("workloadSelector", "a rule holds for all callers that can see it; use exportTo"),
+)
+
+_INSTANCE = (
+    Row("address", "sockets of the file system are not dialled; use an IP address", _socket),
+    Row("network", "all instances must be reachable directly; leave it out"),
+)
+
+SERVICE_ENTRY = (
+    Row("addresses[]", "calls to every address of a network cannot be told apart; list single addresses", _network),
+    Row("resolution", "use DNS with a host without wildcard", _one_of("DYNAMIC_DNS")),
+    Row("subjectAltNames", "calls are not encrypted by this version, so nothing would be verified"),
+    *(Row(f"endpoints[].{row.path}", row.instead, row.refuses) for row in _INSTANCE),
+)
+
+WORKLOAD_ENTRY = _INSTANCE
+
+MESH_CONFIG: tuple[Row, ...] = ()
+
+_STEP = re.compile(r"[^.\[\]]+|\[\]")
+
+
+@dataclass(slots=True)
+class _Branch:
+    """The rows as a tree, so that one walk finds all of them."""
+
+    rows: list[Row] = field(default_factory=list)
+    steps: dict[str, _Branch] = field(default_factory=dict)
+
+
+@cache
+def _tree(rows: tuple[Row, ...]) -> _Branch:
+    root = _Branch()
+    for row in rows:
+        branch = root
+        for step in _STEP.findall(row.path):
+            branch = branch.steps.setdefault(step, _Branch())
+        branch.rows.append(row)
+    return root
+
+
+def check_supported(rows: tuple[Row, ...], spec: object, *, at: str = "") -> Iterator[Problem]:
+    """A problem for each row that `spec`, a plain value, makes use of.  `at`: where below the kind's spec it stands."""
+    branch = _tree(rows)
+    for step in _STEP.findall(at):
+        branch = branch.steps.get(step) or _Branch()
+    yield from _walk(branch, spec, ())
+
+
+def _walk(branch: _Branch, value: Any, path: Path) -> Iterator[Problem]:
+    for row in branch.rows:
+        if row.refuses(value):
+            field_name = row.path.rpartition(".")[2].removesuffix("[]")
+            shown = row.what or (f"{field_name}: {value}" if isinstance(value, str | bool) else field_name)
+            message = f"{shown} is not supported by this version; it is refused rather than ignored: {row.instead}"
+            yield Problem(path, NOT_SUPPORTED, message)
+    for step, inner in branch.steps.items():
+        if step == "[]" and isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                yield from _walk(inner, item, (*path, index))
+        elif isinstance(value, Mapping) and value.get(step) is not None:
+            yield from _walk(inner, value[step], (*path, step))
