@@ -45,16 +45,14 @@ def _resources(documents: Iterable[Any]) -> Iterable[ConfigResource]:
         )
 
 
-def catalog(
-    services: Iterable[Service] = (), instances: dict[str, tuple[Instance, ...]] | None = None
-) -> CatalogSnapshot:
+def catalog(services: Iterable[Service] = (), instances: dict[str, tuple[Instance, ...]] | None = None) -> CatalogSnapshot:
     known = {service.host: service for service in services}
-    return CatalogSnapshot(services=known, instances={host: () for host in known} | (instances or {}))
+    return CatalogSnapshot(services=known, instances=dict.fromkeys(known, ()) | (instances or {}))
 
 
-def registered(name: str, *instances: Instance, namespace: str = "default", ports: tuple[Port, ...] = (Port(80),)) -> tuple[
-    Service, dict[str, tuple[Instance, ...]]
-]:
+def registered(
+    name: str, *instances: Instance, namespace: str = "default", ports: tuple[Port, ...] = (Port(80),)
+) -> tuple[Service, dict[str, tuple[Instance, ...]]]:
     """A service as a registration makes it, and its instances."""
     host = registered_host(name, namespace)
     return Service(host, namespace, ports), {host: instances}

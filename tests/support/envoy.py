@@ -123,9 +123,7 @@ def ads_bootstrap(ads_port: int, *, node_id: str = "envoy-1", delta: bool = Fals
                     },
                     "load_assignment": {
                         "cluster_name": "xds",
-                        "endpoints": [
-                            {"lb_endpoints": [{"endpoint": {"address": _socket_address("127.0.0.1", ads_port)}}]}
-                        ],
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address("127.0.0.1", ads_port)}}]}],
                     },
                 }
             ]
