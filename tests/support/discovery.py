@@ -37,7 +37,6 @@ class World:
             resources[SHORT[short], name] = text
         return replace(self, resources=resources)
 
-
     def with_text(self, type_url: str, name: str, text: str) -> World:
         return replace(self, resources={**self.resources, (type_url, name): text})
 

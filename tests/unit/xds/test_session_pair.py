@@ -119,9 +119,7 @@ def test_random_interleavings_converge(steps: list[tuple[str, str, str, str]]) -
 
 
 def check_converged(pair: ConnectionPair, world: World, wanted: dict[str, str]) -> None:
-    assert set(pair.client.states) == {
-        (TYPES[short], name) for short, names in wanted.items() for name in names.split()
-    }
+    assert set(pair.client.states) == {(TYPES[short], name) for short, names in wanted.items() for name in names.split()}
     for key, state in pair.client.states.items():
         text = world.resources.get(key)
         if text is None:
