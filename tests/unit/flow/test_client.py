@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,9 @@ class Bench:
         (only,) = self.upstreams.values()
         return only
 
-    def drive(self, answer: Answer, **call: object) -> Served | None:
-        made = Call(
-            str(call.pop("method", "GET")), self.record.authority, str(call.pop("path", "/")), (), started=START, **call
-        )  # type: ignore[arg-type]
+    def drive(self, answer: Answer, **fields: Any) -> Served | None:
+        method, path = fields.pop("method", "GET"), fields.pop("path", "/")
+        made = Call(method, self.record.authority, path, (), started=START, **fields)
         flow = client_flow(made, self.destination, self.record, self.rng)
         now = START
         try:
