@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,7 @@ class ProcessGroup:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="meshlib-"))
         self._running: list[Running] = []
+        self._ending: set[int] = set()  # process ids that are awaited
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(self.folder)],
             stdin=subprocess.PIPE,
@@ -101,7 +102,7 @@ class ProcessGroup:
         with ExitStack() as opened:
             process = subprocess.Popen(
                 list(command.arguments),
-                env={**os.environ, **command.environment, **environment},
+                env={**_inherited(), **command.environment, **environment},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else opened.enter_context(out.open("wb")),
@@ -119,15 +120,18 @@ class ProcessGroup:
         _wait(running.process, time.monotonic() + STOP_TIMEOUT)
         self._running.remove(running)
 
-    def ended(self, running: Running) -> int:
-        """Wait for a process that ends by itself; its exit code."""
+    def ended(self, running: Running, *, pause: Callable[[float], None] = time.sleep) -> int:
+        """Wait for a process that is to end by itself; its exit code."""
+        self._ending.add(running.pid)
+        while not running.has_ended:
+            pause(0.02)
         self._running.remove(running)
         return running.process.wait()
 
     def check(self) -> None:
         """Raises `DemoFailed` if a process has ended by itself."""
         for running in self._running:
-            if running.has_ended:
+            if running.has_ended and running.pid not in self._ending:
                 raise DemoFailed(f"{running.name} ended with {running.process.returncode}:\n{running.tail()}")
 
     def close(self) -> None:
@@ -149,6 +153,11 @@ class ProcessGroup:
             assert pipe is not None
             pipe.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _inherited() -> dict[str, str]:
+    """The environment, less what would make a process part of another mesh."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MESHLIB_", "MESHCTL_"))}
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:

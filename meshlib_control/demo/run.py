@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from meshlib_control.demo.control import ControlService
 from meshlib_control.demo.fleet import Fleet
 from meshlib_control.demo.processes import DemoFailed, ProcessGroup
 from meshlib_control.demo.screen import VERSIONS, Frame, Result, Screen
@@ -50,7 +51,7 @@ def run(options: Options) -> int:
         group = stack.enter_context(ProcessGroup())
         screen = stack.enter_context(Screen())
         director = Director(group, screen, options)
-        stack.callback(director.fleet.close)
+        stack.callback(director.control.close)
         stack.callback(_ignore_signals)  # the end is not to be interrupted
         try:
             director.start()
@@ -71,7 +72,8 @@ class Director:
     """Plays steps, and keeps the figures of what the load reports meanwhile."""
 
     def __init__(self, group: ProcessGroup, screen: Screen, options: Options) -> None:
-        self.fleet = Fleet(group, rate=options.rate, pause=self.pause)
+        self.control = ControlService(group, pause=self.pause)
+        self._fleet = Fleet(group, self.control)
         self._group = group
         self._screen = screen
         self._options = options
@@ -84,21 +86,19 @@ class Director:
         """Everything runs and the load has its first answers."""
         self._screen.say("Starting a control service, seven instances of four services and a load, all on 127.0.0.1 ...")
         if self._options.consul:
-            self._screen.command(self.fleet.start_consul())
-        self._screen.command(self.fleet.start_control())
-        self.fleet.start_application()
-        for name, pid in self.fleet.pids.items():
+            self._screen.command(self.control.start_consul())
+        self._screen.command(self.control.start())
+        self._fleet.start()
+        for name, pid in self._fleet.pids.items():
             self._screen.tell(f"{name:14} pid {pid}")
-        assert self.fleet.load is not None
-        assert self.fleet.load.process.stdout is not None
-        threading.Thread(target=self._listen, args=(self.fleet.load.process.stdout,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(self._fleet.start_load(self._options.rate),), daemon=True).start()
         deadline = time.monotonic() + 30
         while not (found := self._tally.between(0.0, deadline)).versions:
             if time.monotonic() > deadline:
-                raise DemoFailed(f"the load gets no answers: {dict(found.errors)}\n{self.fleet.load.tail()}")
+                raise DemoFailed(f"the load gets no answers: {dict(found.errors)}\n{self._fleet.load_log}")
             self.pause(TICK)
         self._screen.say("\nTo look at it from another terminal, or to repeat what you see:", "bold")
-        self._screen.command(f"export MESHCTL_SERVER={self.fleet.admin}")
+        self._screen.command(f"export MESHCTL_SERVER={self.control.admin}")
 
     def play(self, *, ends: float | None) -> None:
         """The story, once until `ends`, or again and again."""
@@ -114,7 +114,7 @@ class Director:
         current = _Played(step=step, started=time.monotonic())
         self._close_before(current)
         self._screen.step(number, step.title)
-        current.command = step.act(Scene(fleet=self.fleet, tell=self._screen.tell, seconds=seconds))
+        current.command = step.act(Scene(control=self.control, fleet=self._fleet, tell=self._screen.tell, seconds=seconds))
         self._screen.command(current.command)
         current.settled = time.monotonic()
         self.pause(max(SHORTEST, current.started + seconds - current.settled))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from meshlib_control.demo.control import ControlService
 from meshlib_control.demo.fleet import Fleet
 
 FILES = Path(__file__).parent / "bookinfo"
@@ -15,8 +16,9 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a step works on: the fleet, a way to tell what happened, and the seconds that the step lasts."""
+    """What a step works on, a way to tell what happened, and the seconds that the step lasts."""
 
+    control: ControlService
     fleet: Fleet
     tell: Tell
     seconds: float
@@ -34,9 +36,9 @@ class Step:
 
 def _look(scene: Scene) -> str:
     """Nothing is configured: in the first round because nothing was, later because it is deleted."""
-    if not scene.fleet.is_configured():
+    if not scene.control.is_configured():
         scene.tell("two instances of v3, one each of v1 and v2; no rule prefers any")
-        return scene.fleet.meshctl("endpoints", "reviews")[0]
+        return scene.control.meshctl("endpoints", "reviews")[0]
     return _change(scene, "delete", "-f", str(FILES / "reviews-0-100.yaml"))
 
 
@@ -45,13 +47,13 @@ def _apply(file: str) -> Callable[[Scene], str]:
 
 
 def _roll_back(scene: Scene) -> str:
-    return _change(scene, "rollback", str(scene.fleet.head() - 1), "-m", "v3 alone was too early")
+    return _change(scene, "rollback", str(scene.control.head() - 1), "-m", "v3 alone was too early")
 
 
 def _change(scene: Scene, *words: str) -> str:
-    command, applied = scene.fleet.change(*words)
+    command, applied = scene.control.change(*words)
     scene.tell(", ".join(f"{change.resource} {change.action}" for change in applied.changes))
-    seconds = scene.fleet.wait_synced(applied.revision)
+    seconds = scene.control.wait_synced(applied.revision)
     scene.tell(f"revision {applied.revision} confirmed by every client {seconds:.2f} s after the command had ended")
     return command
 
@@ -64,15 +66,15 @@ def _kill(scene: Scene) -> str:
 
 def _replace(scene: Scene) -> str:
     command = scene.fleet.start_instance(VICTIM)
-    scene.fleet.wait_registered(len(scene.fleet.pids))
+    scene.control.wait_registered(len(scene.fleet.pids))
     scene.tell(f"{VICTIM} is back as a new process on another port, and takes its share")
     return command
 
 
 def _restart(scene: Scene) -> str:
     away = max(1.0, scene.seconds / 3)
-    command = scene.fleet.restart_control(away=away)
-    scene.fleet.wait_synced(0)
+    command = scene.control.restart(away=away)
+    scene.control.wait_synced(0)
     scene.tell(f"the control service was away for {away:.1f} s: calls went on with what every process knew")
     return command
 
