@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import pytest
 
 from meshlib.model.call import Call
 from meshlib.model.route import Forward, HeaderMatch, PathMatch, Route, RouteMatch, StringMatch, VirtualHost, WeightedCluster
-from meshlib.policy.routing import Router, Split
+from meshlib.policy.routing import Router, Split, compile_path
 
 FORWARD = Forward((WeightedCluster("c"),))
 
@@ -38,6 +39,31 @@ def test_paths_are_matched_without_the_query() -> None:
     routes = [route("exact", PathMatch("exact", "/a"))]
     assert match(routes, "/a?x=/b") == "exact"
     assert match(routes, "/ab?x") == ""
+
+
+def test_looking_routes_up_by_their_first_segment_changes_nothing() -> None:
+    """Against a plain walk of the list, over random route lists and paths."""
+    rng = random.Random(11)
+    words = ["", "a", "b", "ab", "c"]
+
+    def some_path() -> str:
+        return "/" + "/".join(rng.choice(words) for _ in range(rng.randrange(4)))
+
+    kinds: list[Literal["exact", "prefix", "separated"]] = ["exact", "prefix", "separated"]
+    for _ in range(500):
+        routes = []
+        for index in range(8):
+            kind = rng.choice(kinds)
+            value = some_path().rstrip("/") or "/a" if kind == "separated" else some_path()
+            routes.append(route(str(index), PathMatch(kind, value, case_sensitive=rng.random() < 0.8)))
+        path = some_path()
+        walked = ""
+        for candidate in routes:
+            test = compile_path(candidate.match.path)
+            if test is None or test(path):
+                walked = candidate.name
+                break
+        assert match(routes, path) == walked
 
 
 def test_a_fraction_of_requests() -> None:
