@@ -112,7 +112,7 @@ def _eds_name(cluster: cluster_pb2.Cluster, problems: Problems) -> str:
 def check_source(source: core_pb2.ConfigSource, problems: Problems, *, field: str) -> None:
     """Everything comes over the one ADS stream."""
     if source.WhichOneof("config_source_specifier") not in ("ads", "self"):
-        problems.add(field, "no ads", "ads or self")
+        problems.describe(field, "no ads", "ads or self")
 
 
 def _lb_policy(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> LbPolicy:
@@ -139,7 +139,7 @@ def _connect_timeout(cluster: cluster_pb2.Cluster, problems: Problems) -> float:
         return _CONNECT_TIMEOUT
     value = seconds(cluster.connect_timeout, field="connect_timeout", problems=problems)
     if value <= 0:
-        problems.add("connect_timeout", f"{value:g}s", "more than zero")
+        problems.describe("connect_timeout", f"{value:g}s", "more than zero")
     return value
 
 
@@ -154,7 +154,7 @@ def _http_options(cluster: cluster_pb2.Cluster, problems: Problems) -> _HttpOpti
     """Which protocol is asked for is not looked at: HTTP/1.1 by our own engine, HTTP/2 through gRPC's channels."""
     for key in cluster.typed_extension_protocol_options:
         if key != HTTP_OPTIONS:
-            problems.add(f"typed_extension_protocol_options[{key!r}]", "set", f"{HTTP_OPTIONS} only")
+            problems.describe(f"typed_extension_protocol_options[{key!r}]", "set", f"{HTTP_OPTIONS} only")
     if HTTP_OPTIONS not in cluster.typed_extension_protocol_options:
         return _HttpOptions()
     field = f"typed_extension_protocol_options[{HTTP_OPTIONS!r}]"
@@ -216,7 +216,7 @@ def _keepalive(cluster: cluster_pb2.Cluster, problems: Problems) -> TcpKeepalive
 def _inline_endpoints(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> tuple[Endpoint, ...]:
     if discovery not in (Discovery.STATIC, Discovery.DNS):
         if cluster.HasField("load_assignment"):
-            problems.add("load_assignment", "set", "unset: only STATIC and DNS clusters list their endpoints")
+            problems.describe("load_assignment", "set", "unset: only STATIC and DNS clusters list their endpoints")
         return ()
     return decode_endpoints(cluster.load_assignment, problems, field="load_assignment", host_names=discovery is Discovery.DNS)
 

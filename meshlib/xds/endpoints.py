@@ -55,9 +55,9 @@ def decode_endpoints(
     if len(set(keys)) != len(keys):
         for key, times in Counter(keys).items():
             if times > 1:
-                problems.add(prefix, f"{key} {times} times", "each address once")
+                problems.describe(prefix, f"{key} {times} times", "each address once")
     if sum([endpoint.weight for endpoint in found]) > _MAX_WEIGHT:
-        problems.add(prefix, "sum of load_balancing_weight", f"at most {_MAX_WEIGHT}")
+        problems.describe(prefix, "sum of load_balancing_weight", f"at most {_MAX_WEIGHT}")
     return tuple(found)
 
 
@@ -119,11 +119,11 @@ def _labels(metadata: core_pb2.Metadata) -> tuple[tuple[str, str], ...]:
 def _report(item: endpoint_pb2.LbEndpoint, problems: Problems, *, field: str, host_names: bool) -> None:
     """Say everything that is wrong with an endpoint of which it is known that something is."""
     if item.WhichOneof("host_identifier") is None:
-        problems.add(field, "no endpoint", "an endpoint with a socket_address")
+        problems.describe(field, "no endpoint", "an endpoint with a socket_address")
         return
     where = f"{field}.endpoint.address"
     if not item.endpoint.address.HasField("socket_address"):
-        problems.add(where, item.endpoint.address.WhichOneof("address") or "unset", "a socket_address")
+        problems.describe(where, item.endpoint.address.WhichOneof("address") or "unset", "a socket_address")
         return
     address = item.endpoint.address.socket_address
     allow_only(address, _ADDRESS_FIELDS, field=f"{where}.socket_address", problems=problems)

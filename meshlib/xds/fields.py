@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -32,19 +31,19 @@ MAX_SECONDS: Final = 10_000 * 365.25 * 86_400  # google.protobuf.Duration: ten t
 def parse(kind: type[M], data: bytes, *, field: str, problems: Problems) -> M | None:
     """The message, without unknown fields: each of those is a problem.  None when the bytes are no such message."""
     if len(data) > MAX_RESOURCE_BYTES:
-        problems.add(field, f"{len(data)} bytes", f"at most {MAX_RESOURCE_BYTES} bytes")
+        problems.describe(field, f"{len(data)} bytes", f"at most {MAX_RESOURCE_BYTES} bytes")
         return None
     try:
         message = kind.FromString(data)
     except DecodeError:
-        problems.add(field, f"{len(data)} bytes", f"a serialized {type_url(kind).rpartition('.')[2]}")
+        problems.describe(field, f"{len(data)} bytes", f"a serialized {type_url(kind).rpartition('.')[2]}")
         return None
     # Discarding and measuring again runs in C: the walk in Python is only for telling where.
     size = message.ByteSize()
     message.DiscardUnknownFields()
     if message.ByteSize() != size:
         for path, number in _unknown(kind.FromString(data), field):
-            problems.add(path, f"field number {number}", "only fields that this data plane knows")
+            problems.describe(path, f"field number {number}", "only fields that this data plane knows")
     return message
 
 
@@ -80,15 +79,15 @@ def allow_only(message: Message, names: frozenset[str], *, field: str, problems:
     """Every field that is set and not among `names` is a problem."""
     for descriptor, value in message.ListFields():
         if descriptor.name not in names:
-            shown = "set" if descriptor.type == FieldDescriptor.TYPE_MESSAGE else value
-            problems.add(join_path(field, descriptor.name), shown, "unset: this data plane does not support the field")
+            shown = "set" if descriptor.message_type is not None or descriptor.is_repeated else repr(value)
+            problems.describe(join_path(field, descriptor.name), shown, "unset: this data plane does not support the field")
 
 
 def seconds(duration: Duration, *, field: str, problems: Problems) -> float:
     """A duration of zero or more."""
     value = duration.seconds + duration.nanos / 1e9
     if not 0 <= value <= MAX_SECONDS or not -999_999_999 <= duration.nanos <= 999_999_999:
-        problems.add(field, f"{value:g}s", "a duration of zero or more")
+        problems.describe(field, f"{value:g}s", "a duration of zero or more")
         return 0.0
     return float(value)
 

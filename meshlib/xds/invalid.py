@@ -50,10 +50,13 @@ class Problems:
         self.found: list[Problem] = []
 
     def add(self, field: str, value: object, expected: str) -> None:
-        text = repr(value) if isinstance(value, str | bytes) else str(value)
-        if len(text) > _SHOWN_VALUE:
-            text = text[:_SHOWN_VALUE] + "..."
-        self.found.append(Problem(field, text, expected))
+        """`value` is what the resource says; strings are shown in quotes."""
+        self.describe(field, repr(value) if isinstance(value, str | bytes) else str(value), expected)
+
+    def describe(self, field: str, state: str, expected: str) -> None:
+        """`state` is in words of our own: "unset", "4 MB"."""
+        shown = state if len(state) <= _SHOWN_VALUE else f"{state[:_SHOWN_VALUE]}..."
+        self.found.append(Problem(field, shown, expected))
 
     def __bool__(self) -> bool:
         return bool(self.found)

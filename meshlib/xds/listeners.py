@@ -30,7 +30,7 @@ def decode_listener(listener: listener_pb2.Listener, problems: Problems) -> List
     allow_only(listener, _FIELDS, field="", problems=problems)
     nothing = Listener(listener.name)
     if not listener.HasField("api_listener"):
-        problems.add("api_listener", "unset", "an API listener")
+        problems.describe("api_listener", "unset", "an API listener")
         return nothing
     field = "api_listener.api_listener"
     manager = unpack(listener.api_listener.api_listener, listener_pb2.HttpConnectionManager, field=field, problems=problems)
@@ -38,7 +38,7 @@ def decode_listener(listener: listener_pb2.Listener, problems: Problems) -> List
         return nothing
     allow_only(manager, _MANAGER_FIELDS, field=field, problems=problems)
     if seconds(manager.stream_idle_timeout, field=f"{field}.stream_idle_timeout", problems=problems):
-        problems.add(f"{field}.stream_idle_timeout", "set", "unset or 0s")
+        problems.describe(f"{field}.stream_idle_timeout", "set", "unset or 0s")
     _check_filters(manager, problems, field=f"{field}.http_filters")
     match manager.WhichOneof("route_specifier"):
         case "rds":
@@ -50,7 +50,7 @@ def decode_listener(listener: listener_pb2.Listener, problems: Problems) -> List
             routes = decode_routes(manager.route_config, problems, field=f"{field}.route_config")
             return Listener(listener.name, route_config=routes)
         case _:
-            problems.add(field, "no route_specifier", "rds or route_config")
+            problems.describe(field, "no route_specifier", "rds or route_config")
             return nothing
 
 
@@ -58,8 +58,8 @@ def _check_filters(manager: listener_pb2.HttpConnectionManager, problems: Proble
     """The router, last; before it only what is marked optional, since leaving out a filter leaves out a policy (A39)."""
     filters = manager.http_filters
     if not filters or filters[-1].typed_config.type_url != _ROUTER:
-        last = filters[-1].name if filters else "none"
-        problems.add(field, last, "the router filter at the end, with its typed_config")
+        last = repr(filters[-1].name) if filters else "none"
+        problems.describe(field, last, "the router filter at the end, with its typed_config")
     for index, item in enumerate(filters):
         where = f"{field}[{index}]"
         if item.typed_config.type_url == _ROUTER:

@@ -65,7 +65,7 @@ def _path(match: route_pb2.RouteMatch, problems: Problems, *, field: str) -> Pat
                 problems.add(f"{field}.path_separated_prefix", value, "a path that does not end in / nor holds ? or #")
             return PathMatch("separated", value, case_sensitive)
         case _:
-            problems.add(field, "no path_specifier", "prefix, path, safe_regex or path_separated_prefix")
+            problems.describe(field, "no path_specifier", "prefix, path, safe_regex or path_separated_prefix")
             return PathMatch("prefix", "")
 
 
@@ -109,7 +109,7 @@ def _query(item: route_pb2.QueryParameterMatcher, problems: Problems, *, field: 
 def decode_string_match(matcher: core_pb2.StringMatcher, problems: Problems, *, field: str) -> StringMatch:
     kind = matcher.WhichOneof("match_pattern")
     if kind is None:
-        problems.add(field, "no match_pattern", "exact, prefix, suffix, contains or safe_regex")
+        problems.describe(field, "no match_pattern", "exact, prefix, suffix, contains or safe_regex")
         return StringMatch("exact", "")
     if kind == "safe_regex":
         return StringMatch("regex", _pattern(matcher.safe_regex, problems, field=f"{field}.safe_regex.regex"))
@@ -124,7 +124,7 @@ def _pattern(matcher: core_pb2.RegexMatcher, problems: Problems, *, field: str) 
     import re2  # 15 ms to import, and most configurations have no regular expression
 
     if not 0 < len(matcher.regex) <= MAX_PATTERN:
-        problems.add(field, f"{len(matcher.regex)} characters", f"1 to {MAX_PATTERN} characters")
+        problems.describe(field, f"{len(matcher.regex)} characters", f"1 to {MAX_PATTERN} characters")
         return matcher.regex
     options = re2.Options()
     options.log_errors = False  # RE2 writes to stderr by itself otherwise

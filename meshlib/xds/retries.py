@@ -99,10 +99,10 @@ def _back_off(policy: route_pb2.RetryPolicy, problems: Problems, *, field: str) 
         return _BASE_INTERVAL, _BASE_INTERVAL * _MAX_BY_BASE
     base = seconds(policy.retry_back_off.base_interval, field=f"{field}.base_interval", problems=problems)
     if base <= 0:
-        problems.add(f"{field}.base_interval", f"{base:g}s", "more than zero")
+        problems.describe(f"{field}.base_interval", f"{base:g}s", "more than zero")
     longest = base * _MAX_BY_BASE
     if policy.retry_back_off.HasField("max_interval"):
         longest = seconds(policy.retry_back_off.max_interval, field=f"{field}.max_interval", problems=problems)
         if longest < base:
-            problems.add(f"{field}.max_interval", f"{longest:g}s", f"at least base_interval, {base:g}s")
+            problems.describe(f"{field}.max_interval", f"{longest:g}s", f"at least base_interval, {base:g}s")
     return base, longest

@@ -79,9 +79,9 @@ def _check_sizes(config: route_pb2.RouteConfiguration, problems: Problems, *, fi
     domains = sum(len(host.domains) for host in config.virtual_hosts)
     routes = sum(len(host.routes) for host in config.virtual_hosts)
     if domains > MAX_DOMAINS:
-        problems.add(field, f"{domains} domains", f"at most {MAX_DOMAINS}")
+        problems.describe(field, f"{domains} domains", f"at most {MAX_DOMAINS}")
     if routes > MAX_ROUTES:
-        problems.add(field, f"{routes} routes", f"at most {MAX_ROUTES}")
+        problems.describe(field, f"{routes} routes", f"at most {MAX_ROUTES}")
 
 
 def _check_domains(config: route_pb2.RouteConfiguration, problems: Problems, *, field: str) -> None:
@@ -103,7 +103,7 @@ def _virtual_host(host: route_pb2.VirtualHost, problems: Problems, *, field: str
     if not host.name:
         problems.add(f"{field}.name", "", "a name")
     if not host.domains:
-        problems.add(f"{field}.domains", "none", "at least one domain")
+        problems.describe(f"{field}.domains", "none", "at least one domain")
     retry = (
         decode_retry_policy(host.retry_policy, problems, field=f"{field}.retry_policy")
         if host.HasField("retry_policy")
@@ -131,7 +131,7 @@ def _route(route: route_pb2.Route, problems: Problems, *, field: str, host_retry
         case "non_forwarding_action":
             pass
         case None:
-            problems.add(field, "no action", "route, direct_response or non_forwarding_action")
+            problems.describe(field, "no action", "route, direct_response or non_forwarding_action")
     # Any other action is set, hence already reported as unsupported.
     match = decode_route_match(route.match, problems, field=f"{field}.match")
     return Route(name=route.name, match=match, action=action)
@@ -156,7 +156,7 @@ def _timeout(duration: Duration, problems: Problems, *, field: str) -> float:
 def _clusters(action: route_pb2.RouteAction, problems: Problems, *, field: str) -> tuple[WeightedCluster, ...]:
     specifier = action.WhichOneof("cluster_specifier")
     if specifier is None or (specifier == "cluster" and not action.cluster):
-        problems.add(field, "no cluster", "cluster or weighted_clusters")
+        problems.describe(field, "no cluster", "cluster or weighted_clusters")
         return ()
     if specifier == "cluster":
         return (WeightedCluster(action.cluster),)
@@ -166,10 +166,10 @@ def _clusters(action: route_pb2.RouteAction, problems: Problems, *, field: str) 
         if not share.name:
             problems.add(f"{where}.name", "", "a cluster name")
         if not share.HasField("weight"):
-            problems.add(f"{where}.weight", "unset", "a weight")
+            problems.describe(f"{where}.weight", "unset", "a weight")
         found.append(WeightedCluster(share.name, share.weight.value))
     if not 0 < sum(share.weight for share in found) <= _MAX_TOTAL_WEIGHT:
-        problems.add(f"{field}.weighted_clusters", "sum of weights", f"1 to {_MAX_TOTAL_WEIGHT}")
+        problems.describe(f"{field}.weighted_clusters", "sum of weights", f"1 to {_MAX_TOTAL_WEIGHT}")
     return tuple(found)
 
 
@@ -178,7 +178,7 @@ def _direct(action: route_pb2.DirectResponseAction, problems: Problems, *, field
         problems.add(f"{field}.status", action.status, "200 to 599")
     body = _body(action.body)
     if len(body) > body_limit:
-        problems.add(f"{field}.body", f"{len(body)} bytes", f"at most {body_limit} bytes")
+        problems.describe(f"{field}.body", f"{len(body)} bytes", f"at most {body_limit} bytes")
     return DirectResponse(status=action.status, body=body)
 
 

@@ -62,7 +62,7 @@ def message_shape(message: Descriptor) -> dict[str, dict[str, object]]:
 def main() -> None:
     for name in FILES:
         importlib.import_module(name)
-    pool = descriptor_pool.Default()  # type: ignore[no-untyped-call]
+    pool = descriptor_pool.Default()
     wanted = json.load(sys.stdin)
     json.dump({name: message_shape(pool.FindMessageTypeByName(name)) for name in wanted}, sys.stdout)
 

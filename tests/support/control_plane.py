@@ -54,10 +54,10 @@ def shop(*texts: str, **ports: Sequence[int]) -> World:
 
 
 class MemoryRegistrations:
-    """Registrations without leases that end; `forget` is what a lost store does."""
+    """Registrations without leases that end; clearing `known` is what a lost store does."""
 
-    def __init__(self, terms: Terms = Terms(ttl=3.0, renew_interval=0.1)) -> None:
-        self.terms = terms
+    def __init__(self) -> None:
+        self.terms = Terms(ttl=3.0, renew_interval=0.1)
         self.known: dict[str, Registration] = {}
         self.ready: dict[str, bool] = {}
         self.heard: list[str] = []

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import httpx
 
 from tests.support import tools
+
+T = TypeVar("T")
 
 DEADLINE = 30.0
 """Seconds to wait for anything: generous, since the machine may be busy."""
@@ -43,7 +45,7 @@ class Envoy:
 
         return self.until(port, f"a listener named {name}")
 
-    def until(self, check: Any, what: str) -> Any:
+    def until(self, check: Callable[[], T], what: str) -> T:
         """The first truthy result of `check()`; fails with Envoy's log after `DEADLINE`."""
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
