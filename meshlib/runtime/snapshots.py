@@ -56,13 +56,16 @@ class SnapshotStore:
         forget_in_child(self)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Make `snapshot` the current one, tell the listeners, wake those whose wait is over."""
-        self.current = snapshot
+        """Tell the listeners, make `snapshot` the current one, wake those whose wait is over.
+
+        In this order: whoever finds something in `current` may rely on what listeners have compiled from it.
+        """
         for listener in tuple(self._listeners):
             try:
                 listener(snapshot)
             except Exception:  # one listener's fault must not keep configuration from the others
                 logger.exception("a snapshot listener failed: %r", listener)
+        self.current = snapshot
         self._wake()
 
     def set_control(self, state: ControlState) -> None:
@@ -71,7 +74,7 @@ class SnapshotStore:
         self._wake()
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` called with every snapshot from now on, before waiters wake.  Returns what ends that."""
+        """Have `listener` called with every snapshot from now on, before it is the current one.  Returns what ends that."""
         self._listeners.append(listener)
 
         def stop() -> None:
