@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TypeVar
 
 from meshlib_control.config.validate.names import host_is_within, is_ip
@@ -12,11 +12,21 @@ DEFAULT_DOMAIN = "cluster.local"
 T = TypeVar("T")
 
 
-def fqdn(host: str, namespace: str, domain: str = DEFAULT_DOMAIN) -> str:
-    """The full name of a host as a resource of `namespace` writes it: only a name without dots is completed, as in Istio."""
-    if not host or host == "*" or "." in host or is_ip(host):
-        return host.lower()
-    return f"{host}.{namespace}.svc.{domain}".lower()
+def fqdn(host: str, namespace: str, domain: str = DEFAULT_DOMAIN, *, known: Container[str] = ()) -> str:
+    """The full name of a host as a resource of `namespace` writes it.
+
+    As in Istio only a name without dots is completed; ``name.ns`` and ``name.ns.svc`` too when that is a host which is `known`.
+    """
+    host = host.lower().rstrip(".")
+    if not host or host == "*" or is_ip(host):
+        return host
+    if "." not in host:
+        return f"{host}.{namespace}.svc.{domain}"
+    if host not in known:
+        for completed in (f"{host}.svc.{domain}", f"{host}.{domain}"):
+            if completed in known:
+                return completed
+    return host
 
 
 def is_visible(export_to: Sequence[str], namespace: str, to: str) -> bool:

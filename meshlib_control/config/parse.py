@@ -12,7 +12,7 @@ from meshlib_control.config.envelope import BOOKKEEPING, DEFAULT_NAMESPACE, Meta
 from meshlib_control.config.findings import Finding, Severity
 from meshlib_control.config.model import ConfigResource, Key
 from meshlib_control.config.problems import Path, Problem, render, under
-from meshlib_control.config.registry import Kind
+from meshlib_control.config.registry import KINDS, Kind
 from meshlib_control.config.schema import Reading, describe, read
 from meshlib_control.config.unsupported import check_supported
 from meshlib_control.errors import ControlServiceError
@@ -29,17 +29,18 @@ class InvalidDocument(ControlServiceError):
         self.findings = tuple(findings)
 
 
-def load(texts: Sequence[tuple[str, str]]) -> tuple[list[ConfigResource], list[Finding]]:
-    """The resources of named texts, and all that is wrong with them, in the order of the texts.
+def load(texts: Sequence[tuple[str, str]], *, namespace: str = DEFAULT_NAMESPACE) -> tuple[list[ConfigResource], list[Finding]]:
+    """The resources of (file name, text) pairs, and all that is wrong with them, in the order of the texts.
 
-    A resource with an error is not among those returned, nor is one that has the name of an earlier one.
+    `namespace` is that of resources which name none.  A resource with an error is not among those returned, nor is one that
+    has the name of an earlier one.
     """
     resources: dict[Key, ConfigResource] = {}
     findings: list[Finding] = []
     for file, text in texts:
         found: list[Finding] = []
         for document in read_documents(text):
-            for part in _parts(document, file):
+            for part in _parts(document, file, namespace):
                 resource, problems = part.read()
                 if resource is not None and resource.key in resources:
                     first = resources[resource.key]
@@ -57,27 +58,27 @@ def load_document(document: Mapping[str, Any], *, created: int = 0, file: str = 
 
     Its rules were checked before it was stored; whether this version can still read it is checked again.
     """
-    part = _Part(document, (), Document(value=document), file, ())
+    part = _Part(document, (), Document(value=document), file, (), DEFAULT_NAMESPACE)
     resource, problems = part.read()
     if resource is None:
         raise InvalidDocument(part.findings(problems))
     return replace(resource, created=created, file=file, line=0, places=None)
 
 
-def _parts(document: Document, file: str) -> Iterator[_Part]:
+def _parts(document: Document, file: str, namespace: str) -> Iterator[_Part]:
     """The resources of a document: one, or the items of a list."""
     value = document.value
     items = value.get("items") if isinstance(value, dict) and str(value.get("kind", "")).endswith("List") else None
     if not isinstance(items, list):
-        yield _Part(value, (), document, file, tuple(document.flaws))
+        yield _Part(value, (), document, file, tuple(document.flaws), namespace)
         return
     beside = tuple(flaw for flaw in document.flaws if flaw.path[:1] != ("items",))
     if beside:
-        yield _Part(None, (), document, file, beside)
+        yield _Part(None, (), document, file, beside, namespace)
     for index, item in enumerate(items):
         path: Path = ("items", index)
         flaws = tuple(flaw for flaw in document.flaws if flaw.path[:2] == path)
-        yield _Part(item, path, document, file, flaws)
+        yield _Part(item, path, document, file, flaws, namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class _Part:
     document: Document
     file: str
     flaws: tuple[Flaw, ...]
+    namespace: str  # of a resource that names none
 
     def read(self) -> tuple[ConfigResource | None, list[Problem]]:
         """The resource, None when it has an error, and its problems."""
@@ -116,7 +118,7 @@ class _Part:
             return None, [reason] if reason else []
         skip = len(self.root)
         written = {path[skip:]: text for path, text in self.document.written.items() if path[:skip] == self.root}
-        resource, problems = read_resource(kind, self.value, Reading(written))
+        resource, problems = read_resource(kind, self.value, Reading(written), namespace=self.namespace)
         clean = not self.flaws and not any(_severity(problem) is Severity.ERROR for problem in problems)
         if not clean:
             return None, problems
@@ -125,7 +127,7 @@ class _Part:
 
     def findings(self, problems: Iterable[Problem]) -> list[Finding]:
         """Flaws and problems with file, line and column."""
-        name = _label(self.value)
+        name = _label(self.value, self.namespace)
         found = [
             Finding(
                 flaw.code,
@@ -151,16 +153,20 @@ def _severity(problem: Problem) -> Severity:
     return problem.severity or CODES[problem.code].severity
 
 
-def _label(value: Any) -> str:
+def _label(value: Any, namespace: str) -> str:
     """``VirtualService/default/reviews``, as far as it can be told."""
     if not isinstance(value, dict):
         return ""
     metadata = value.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    return f"{value.get('kind') or '?'}/{metadata.get('namespace') or DEFAULT_NAMESPACE}/{metadata.get('name') or '?'}"
+    kind = KINDS.get(str(value.get("kind")))
+    namespace = DEFAULT_NAMESPACE if kind is not None and kind.only_name else metadata.get("namespace") or namespace
+    return f"{value.get('kind') or '?'}/{namespace}/{metadata.get('name') or '?'}"
 
 
-def read_resource(kind: Kind, document: Mapping[str, Any], reading: Reading) -> tuple[ConfigResource, list[Problem]]:
+def read_resource(
+    kind: Kind, document: Mapping[str, Any], reading: Reading, *, namespace: str = DEFAULT_NAMESPACE
+) -> tuple[ConfigResource, list[Problem]]:
     """The resource that `document` says, with stand-ins for what is wrong, and everything that is wrong."""
     raw = document.get("metadata")
     if isinstance(raw, dict):
@@ -170,7 +176,7 @@ def read_resource(kind: Kind, document: Mapping[str, Any], reading: Reading) -> 
     if plain is None and not kind.only_name:
         reading.reject(("spec",), "MSH0005", "spec is missing")
     spec = read(kind.spec, plain if plain is not None else {}, reading, ("spec",))
-    namespace = DEFAULT_NAMESPACE if kind.only_name else metadata.namespace or DEFAULT_NAMESPACE
+    namespace = DEFAULT_NAMESPACE if kind.only_name else metadata.namespace or namespace
     rules = [
         *check_fields(document),
         *under(("metadata",), check_metadata(metadata, kind)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshlib_control.config.analyze.effects import check_effects
-from meshlib_control.config.analyze.landscape import Issue, KnownService, Landscape
+from meshlib_control.config.analyze.landscape import Instances, Issue, KnownPort, KnownService, Landscape, Services
 from meshlib_control.config.analyze.references import check_references
 from meshlib_control.config.codes import CODES
 from meshlib_control.config.findings import Finding
@@ -13,23 +13,25 @@ from meshlib_control.config.hosts import DEFAULT_DOMAIN
 from meshlib_control.config.model import ConfigResource, ConfigSet
 from meshlib_control.config.problems import render
 
-__all__ = ["KnownService", "analyze"]
+__all__ = ["Instances", "KnownPort", "KnownService", "Services", "analyze"]
 
 
 def analyze(
     resources: ConfigSet | Iterable[ConfigResource],
     *,
-    services: Iterable[KnownService] | None = None,
+    services: Services | None = None,
+    instances: Instances | None = None,
     grpc_clients: bool | None = None,
     domain: str = DEFAULT_DOMAIN,
 ) -> list[Finding]:
     """What is wrong between valid resources, by file and line, the same order every time.
 
-    `services`: what the catalog has; None: it was not looked at, so an unknown host is only a warning.
+    `services`: what the catalog has, as a collection or by host; None: it was not looked at, so an unknown host is only a
+    warning.  `instances`: the labels of each instance by host, as far as they are known.
     `grpc_clients`: whether some clients use grpcio's own xDS; None: unknown.
     """
     resources = resources if isinstance(resources, ConfigSet) else ConfigSet(resources)
-    land = Landscape(resources, services, domain)
+    land = Landscape(resources, services, instances, domain)
     issues = [*check_references(land), *check_effects(land, grpc_clients=grpc_clients)]
     findings = [_finding(issue) for issue in issues]
     return sorted(findings, key=lambda f: (f.file, f.line, f.column, f.resource, f.field, f.code))

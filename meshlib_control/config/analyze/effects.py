@@ -13,8 +13,6 @@ from meshlib_control.config.problems import Path, Problem, under
 
 IGNORED_HEADERS = frozenset({"uri", "scheme", "method", "authority"})
 
-_GRPC = frozenset({"grpc"})
-
 
 def check_effects(land: Landscape, *, grpc_clients: bool | None) -> Iterator[Issue]:
     """`grpc_clients`: whether clients use grpcio's own xDS; None: unknown, so judged by the ports' protocols."""
@@ -79,6 +77,6 @@ def _serves_grpc(route: HTTPRoute, resource: ConfigResource, land: Landscape) ->
     for share in route.route:
         wanted = share.destination.port.number if share.destination.port is not None else None
         for service in land.services(land.fqdn(share.destination.host, resource)):
-            if any(protocol in _GRPC and wanted in (None, number) for number, protocol in service.ports.items()):
+            if any(port.protocol == "grpc" and wanted in (None, port.number) for port in service.ports):
                 return True
     return False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from meshlib_control.config.hosts import DEFAULT_DOMAIN, fqdn, is_visible, most_specific
 from meshlib_control.config.kinds import DestinationRule, MeshConfig, ServiceEntry, VirtualService
@@ -14,18 +15,57 @@ from meshlib_control.config.validate.names import host_is_within
 MESH_CONFIG = Key("MeshConfig", "default", "mesh")
 
 
-@dataclass(frozen=True, slots=True)
-class KnownService:
-    """A service of the catalog, as far as the analysis looks at it.
+class KnownPort(Protocol):
+    """A port as the analysis looks at it."""
 
-    `ports`: number to protocol; empty: unknown.  `instances`: the labels of each; None: unknown.
-    """
+    @property
+    def number(self) -> int: ...
+    @property
+    def protocol(self) -> str:
+        """In lower case."""
+        ...
+
+
+class KnownService(Protocol):
+    """A service as the analysis looks at it; the catalog's are of this form."""
+
+    @property
+    def host(self) -> str:
+        """The full name, in lower case."""
+        ...
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def ports(self) -> Sequence[KnownPort]:
+        """Empty: unknown."""
+        ...
+
+    @property
+    def export_to(self) -> Sequence[str]: ...
+
+
+Instances = Mapping[str, Iterable[Mapping[str, str]]]
+"""The labels of each instance, by host."""
+
+Services = Iterable[KnownService] | Mapping[str, KnownService] | Mapping[str, tuple[KnownService, ...]]
+"""Services, or services by host."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    number: int
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """A service of a ServiceEntry."""
 
     host: str
     namespace: str
-    ports: Mapping[int, str] = field(default_factory=dict)
-    export_to: tuple[str, ...] = ("*",)
-    instances: tuple[Mapping[str, str], ...] | None = None
+    ports: tuple[_Port, ...]
+    export_to: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +79,31 @@ class Issue:
 class Landscape:
     """Built once for an analysis, then only read.  `live`: the catalog was looked at, so what is unknown does not exist."""
 
-    def __init__(self, resources: ConfigSet, services: Iterable[KnownService] | None, domain: str = DEFAULT_DOMAIN) -> None:
+    def __init__(
+        self,
+        resources: ConfigSet,
+        services: Services | None,
+        instances: Instances | None = None,
+        domain: str = DEFAULT_DOMAIN,
+    ) -> None:
         mesh = resources.get(MESH_CONFIG)
         self.mesh: MeshConfig = mesh.spec if mesh is not None else MeshConfig()
         self.domain = domain
         self.live = services is not None
         self.virtual_services = resources.of("VirtualService")
         self.destination_rules = resources.of("DestinationRule")
-        entries = [service for resource in resources.of("ServiceEntry") for service in self._entry_services(resource)]
-        self._services = [(service.host, service) for service in (*(services or ()), *entries)]
+        declared = [service for resource in resources.of("ServiceEntry") for service in self._declared(resource)]
+        self._services: list[tuple[str, KnownService]] = [(service.host, service) for service in (*_flat(services), *declared)]
+        self._hosts = {host for host, _ in self._services}
+        self._instances = instances or {}
         self._rules = [(self.rule_host(rule), rule) for rule in self.destination_rules]
-        self._named = {self.rule_host(rule) for rule in self.destination_rules} | {
+        self._named = {host for host, _ in self._rules} | {
             self.fqdn(host, resource) for resource in self.virtual_services for host in resource.spec.hosts
         }
 
     def fqdn(self, host: str, resource: ConfigResource) -> str:
         """The full name of a host that `resource` names."""
-        return fqdn(host, resource.key.namespace, self.domain)
+        return fqdn(host, resource.key.namespace, self.domain, known=self._hosts)
 
     def rule_host(self, rule: ConfigResource) -> str:
         """Full name of the host of a DestinationRule."""
@@ -84,6 +132,19 @@ class Landscape:
         sets = [self._namespaces(resource) for resource in (one, other)]
         return any("*" in namespaces for namespaces in sets) or bool(sets[0] & sets[1])
 
+    def compete(self, one: ConfigResource, other: ConfigResource) -> bool:
+        """Whether only age decides between two VirtualServices of one host for some caller.
+
+        One that is private to a namespace goes before one that is exported to it, and that before a public one.
+        """
+        sets = [self._namespaces(resource) for resource in (one, other)]
+        if all("*" in namespaces for namespaces in sets):
+            return True
+        private = ["." in self.export_to(resource) for resource in (one, other)]
+        if all(private):
+            return one.key.namespace == other.key.namespace
+        return not any(private) and "*" not in sets[0] | sets[1] and bool(sets[0] & sets[1])
+
     def _namespaces(self, resource: ConfigResource) -> set[str]:
         return {resource.key.namespace if entry == "." else entry for entry in self.export_to(resource)}
 
@@ -96,8 +157,24 @@ class Landscape:
         return [rule for pattern, rule in self._rules if host_is_within(host, pattern)]
 
     def rules_for(self, host: str, namespace: str) -> list[ConfigResource]:
-        """DestinationRules that hold for callers in `namespace`: the most specific of those that they see."""
-        return most_specific(host, ((pattern, rule) for pattern, rule in self._rules if self.sees(rule, namespace)))
+        """DestinationRules that hold for callers in `namespace`.
+
+        Those of the caller's namespace, else of the service's, else of the root's; in each the most specific ones.
+        """
+        for owner in dict.fromkeys((namespace, self._owner(host), self.mesh.root_namespace)):
+            seen = [(p, rule) for p, rule in self._rules if rule.key.namespace == owner and self.sees(rule, namespace)]
+            found = most_specific(host, seen)
+            if found:
+                return found
+        return []
+
+    def _owner(self, host: str) -> str:
+        """Namespace of a service: what the catalog says, else what its full name says."""
+        services = self.services(host)
+        if services:
+            return services[0].namespace
+        labels = host.split(".")
+        return labels[1] if len(labels) > 2 and labels[2] == "svc" else ""
 
     def is_named(self, host: str) -> bool:
         """Whether some VirtualService or DestinationRule is about the host: without a catalog, as good as known."""
@@ -105,17 +182,22 @@ class Landscape:
 
     def known_hosts(self) -> list[str]:
         """For suggestions."""
-        hosts = {host for host, _ in self._services}
-        return sorted(hosts if self.live else hosts | self._named)
+        return sorted(self._hosts if self.live else self._hosts | self._named)
 
-    def _entry_services(self, resource: ConfigResource) -> Iterator[KnownService]:
+    def instances(self, host: str) -> list[Mapping[str, str]]:
+        """The labels of each instance that is known."""
+        return list(self._instances.get(host, ()))
+
+    def _declared(self, resource: ConfigResource) -> Iterator[_Declared]:
         spec: ServiceEntry = resource.spec
-        instances = tuple(endpoint.labels for endpoint in spec.endpoints) if spec.endpoints else None
+        ports = tuple(_Port(port.number, (port.protocol or "http").lower()) for port in spec.ports)
         for host in spec.hosts:
-            yield KnownService(
-                host=host.lower(),
-                namespace=resource.key.namespace,
-                ports={port.number: (port.protocol or "tcp").lower() for port in spec.ports},
-                export_to=self.export_to(resource),
-                instances=instances,
-            )
+            yield _Declared(host.lower().rstrip("."), resource.key.namespace, ports, self.export_to(resource))
+
+
+def _flat(services: Services | None) -> Iterator[KnownService]:
+    for service in services.values() if isinstance(services, Mapping) else services or ():
+        if isinstance(service, tuple):
+            yield from service
+        else:
+            yield service

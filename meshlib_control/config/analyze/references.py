@@ -66,13 +66,16 @@ def _check_subset(subset: str, host: str, resource: ConfigResource, land: Landsc
     defined = sorted({item.name for rule in rules for item in rule.spec.subsets})
     if subset in defined:
         return
-    hidden = [rule for rule in land.rules(host) if rule not in rules and any(item.name == subset for item in rule.spec.subsets)]
-    if hidden and not land.sees(hidden[0], namespace):
+    elsewhere = [rule for rule in land.rules(host) if any(item.name == subset for item in rule.spec.subsets)]
+    hidden = [rule for rule in elsewhere if not land.sees(rule, namespace)]
+    if hidden:
         message = f"{hidden[0].key} defines the subset {subset} of {host} but is not exported to {namespace}"
         yield Problem(("subset",), "MSH0206", message, Severity.ERROR)
         return
     close = get_close_matches(subset, defined, n=1, cutoff=0.6)
-    if not rules:
+    if not rules and elsewhere:
+        has = f"{elsewhere[0].key} defines it, but rules count only in the namespace of the caller, the service or the root"
+    elif not rules:
         has = "no DestinationRule is about this host"
     else:
         has = f"{rules[0].key} defines {', '.join(defined) or 'no subsets'}"
@@ -81,7 +84,7 @@ def _check_subset(subset: str, host: str, resource: ConfigResource, land: Landsc
 
 
 def _check_port(number: int, host: str, services: list[KnownService]) -> Iterator[Problem]:
-    ports = sorted({port for service in services for port in service.ports})
+    ports = sorted({port.number for service in services for port in service.ports})
     if ports and number not in ports:
         listed = ", ".join(str(port) for port in ports)
         yield Problem(("port", "number"), "MSH0203", f"{host} has no port {number}; it has {listed}")
@@ -97,7 +100,7 @@ def _check_claims(land: Landscape) -> Iterator[Issue]:
         for index, name in enumerate(spec.hosts):
             host = land.fqdn(name, resource)
             for older in claims.get(host, []):
-                if older is not resource and land.share_callers(older, resource):
+                if older is not resource and land.compete(older, resource):
                     message = f"{older.key} names {host} too and is older, so these rules are not used"
                     yield Issue(resource, Problem(("spec", "hosts", index), "MSH0204", message))
                     break
@@ -113,7 +116,7 @@ def _check_rule(resource: ConfigResource, land: Landscape) -> Iterator[Problem]:
         yield Problem(("spec", "host"), "MSH0201", message)
     if host.startswith("*"):
         return
-    labels = [instance for service in services for instance in service.instances or ()]
+    labels = land.instances(host)
     for index, subset in enumerate(spec.subsets):
         if labels and not any(subset.labels.items() <= instance.items() for instance in labels):
             wanted = ", ".join(f"{key}={value}" for key, value in sorted(subset.labels.items()))

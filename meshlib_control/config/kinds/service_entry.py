@@ -42,7 +42,7 @@ class ServicePort(Element, frozen=True):
     name: Annotated[str, Meta(max_length=256)]
     """Unique in the resource; endpoints refer to it."""
     protocol: Annotated[str, Meta(max_length=256)] | None = None
-    """HTTP, HTTP2, GRPC, HTTPS, TLS, TCP ..., in any case; TCP unless given."""
+    """HTTP, HTTP2, GRPC, HTTPS, TLS, TCP ..., in any case; HTTP unless given."""
     target_port: UInt32 | None = None
     """The port that instances listen on: `number` unless given."""
 
