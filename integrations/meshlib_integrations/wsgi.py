@@ -8,7 +8,7 @@ first request or, under gunicorn, with `meshlib_integrations.gunicorn`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -18,7 +18,7 @@ from meshlib.lowlevel import Refusal, ServerRequest, Serving
 
 __all__ = ["MeshMiddleware"]
 
-Environ = MutableMapping[str, Any]
+Environ = dict[str, Any]  # PEP 3333: a builtin dictionary
 StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 

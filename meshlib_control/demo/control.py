@@ -28,6 +28,7 @@ class ControlService:
     def __init__(self, group: ProcessGroup, *, pause: Pause = time.sleep) -> None:
         self.xds = ""  # host:port
         self.admin = ""  # URL
+        self.consul = ""  # URL of the agent, if there is one
         self._group = group
         self._pause = pause
         self._store = ["--data", str(group.folder / "control")]
@@ -50,8 +51,8 @@ class ControlService:
         arguments = [*words.split(), "-hcl", "limits { http_max_conns_per_client = 2000 }"]
         shown = shlex.join(["consul", *arguments])
         self._group.start("consul", Command([str(binary), *arguments], {}, shown))
-        url = f"http://127.0.0.1:{http}"
-        self.wait(lambda: self._api.get(f"{url}/v1/catalog/nodes").json(), f"a leader of Consul at {url}")
+        self.consul = f"http://127.0.0.1:{http}"
+        self.wait(lambda: self._api.get(f"{self.consul}/v1/catalog/nodes").json(), f"a leader of Consul at {self.consul}")
         self._store = ["--store", f"consul://127.0.0.1:{http}", "--consul-catalog", f"consul://127.0.0.1:{http}"]
         return shown
 

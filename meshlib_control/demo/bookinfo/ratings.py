@@ -1,7 +1,7 @@
 """ratings: stars, by a plain WSGI application.  Calls nobody."""
 
 import json
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from meshlib_integrations.wsgi import MeshMiddleware
@@ -9,7 +9,7 @@ from meshlib_integrations.wsgi import MeshMiddleware
 from meshlib import Mesh
 
 
-def ratings(environ: MutableMapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def ratings(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     book = environ["PATH_INFO"].rpartition("/")[2]
     body = json.dumps({"id": book, "ratings": {"Reviewer1": 5, "Reviewer2": 4}}).encode()
     start_response("200 OK", [("content-type", "application/json"), ("content-length", str(len(body)))])

@@ -1,0 +1,7 @@
+import httpx
+from meshlib_integrations.httpx import MeshTransport
+
+from meshlib import Mesh
+
+with Mesh.from_env() as mesh, httpx.Client(transport=MeshTransport(mesh)) as client:
+    print(client.get("http://catalog/books/7").json())

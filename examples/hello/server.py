@@ -1,0 +1,15 @@
+from meshlib_integrations.asgi import MeshMiddleware
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from meshlib import Mesh
+
+
+async def hello(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(f"hello, {request.path_params['name']}")
+
+
+# MESHLIB_SERVICE=hello MESHLIB_PORT=8001 uvicorn examples.hello.server:app --port 8001
+app = MeshMiddleware(Starlette(routes=[Route("/{name}", hello)]), Mesh.from_env())

@@ -1,0 +1,72 @@
+"""Starts what an example needs, on 127.0.0.1, and ends it: a control service, servers, programs that call them."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+from meshlib_control.demo.control import ControlService
+from meshlib_control.demo.fleet import server
+from meshlib_control.demo.processes import DemoFailed, ProcessGroup, free_ports, python
+
+
+class Launch:
+    """``with Launch() as mesh: ...``: everything that was started ends with the block."""
+
+    def __init__(self, *, consul: bool = False) -> None:
+        self._stack = ExitStack()
+        self._group = self._stack.enter_context(ProcessGroup())
+        self.control = ControlService(self._group)
+        self._stack.callback(self.control.close)
+        self._served = 0
+        if consul:
+            print("$", self.control.start_consul())
+        print("$", self.control.start())
+
+    def __enter__(self) -> Launch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def serve(self, service: str, application: str, *, version: str = "v1", wsgi: bool = False) -> int:
+        """Start an instance of `service`: ``module:app`` under uvicorn, or with `wsgi` under gunicorn; its port."""
+        port = free_ports(1)[0]
+        settings = {
+            "MESHLIB_CONTROL": self.control.xds,
+            "MESHLIB_SERVICE": service,
+            "MESHLIB_LABELS": f"version={version}",
+            "MESHLIB_PORT": str(port),
+            "PYTHONPATH": str(Path.cwd()),
+        }
+        self._served += 1
+        command = server(application, port, wsgi=wsgi, **settings)
+        self._group.start(f"{service}-{self._served}", command)
+        print("$", command.shown)
+        self.control.wait_registered(self._served)
+        return port
+
+    def apply(self, file: Path) -> None:
+        """``meshctl apply -f FILE``; returns when every client has it."""
+        shown, applied = self.control.change("apply", "-f", str(file))
+        print("$", shown)
+        self.control.wait_synced(applied.revision)
+
+    def run(self, module: str, *arguments: str) -> None:
+        """Start a program that runs until the end, outside of the mesh."""
+        command = python(module, *arguments, PYTHONPATH=str(Path.cwd()))
+        print("$", command.shown)
+        self._group.start(module, command)
+
+    def call(self, module: str, *arguments: str) -> None:
+        """Run a program to its end; what it prints is shown."""
+        command = python(module, *arguments, MESHLIB_CONTROL=self.control.xds, PYTHONPATH=str(Path.cwd()))
+        print("$", command.shown, flush=True)
+        process = self._group.start(module, command, stdout=subprocess.PIPE)
+        assert process.process.stdout is not None
+        for line in process.process.stdout:
+            print(line.decode(), end="", flush=True)
+        code = self._group.ended(process)
+        if code:
+            raise DemoFailed(f"{module} exited with {code}:\n{process.tail()}")
