@@ -1,1 +1,203 @@
-"""."""
+"""The control service: its parts put together, started in order and stopped in the opposite one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from importlib.metadata import version
+
+import uvicorn
+
+from meshlib_control.admin.api import Vitals, build_app
+from meshlib_control.admin.editing import Editor, Surroundings, rfc3339
+from meshlib_control.admin.viewing import Scene, Viewer
+from meshlib_control.admin.views import ControlView
+from meshlib_control.catalog.catalog import Catalog
+from meshlib_control.catalog.consul import ConsulCatalog
+from meshlib_control.catalog.consul_mirror import ConsulMirror
+from meshlib_control.catalog.leases import Terms
+from meshlib_control.catalog.registrations import Registrations
+from meshlib_control.compile import World
+from meshlib_control.consul.address import parse_consul_url
+from meshlib_control.consul.client import ConsulClient
+from meshlib_control.demand import DemandingCompiler
+from meshlib_control.health import Health
+from meshlib_control.live import LiveWorld
+from meshlib_control.serve.ads import DiscoveryService
+from meshlib_control.serve.push import Debounce
+from meshlib_control.serve.registry import RegistryService
+from meshlib_control.serve.server import GrpcServer
+from meshlib_control.settings import Address, Settings, without_secrets
+from meshlib_control.static import StaticConfig
+from meshlib_control.store.open import open_store
+from meshlib_control.store.revisions import Revisions
+
+log = logging.getLogger(__name__)
+
+RENEWALS = 3  # in the life of a lease
+REGISTRY_GRACE = 0.5  # seconds for calls to the registry; streams of configuration never end by themselves
+
+
+class ControlService:
+    """One replica.  `run` is `start`, until a signal, and `stop`; a test calls the two itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.xds_address = ""  # as clients connect to it; empty before the start
+        self.admin_address = ""
+        self._exits = AsyncExitStack()
+
+    async def run(self, ready: Callable[[ControlService], None] = lambda service: None) -> None:
+        """Serve until SIGTERM or SIGINT.  `ready` is called once everything listens."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        try:
+            await self.start()
+            ready(self)
+            await stopping.wait()
+            log.info("stopping")
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Open the store, read everything, then listen.  Raises `ControlServiceError` and `OSError`, with nothing left open."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close what was opened.  Streams end, clients keep what they have."""
+        exits, self._exits = self._exits, AsyncExitStack()
+        await exits.aclose()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        store = open_store(settings.store)
+        self._exits.push_async_callback(store.close)
+        files = StaticConfig(settings.config, interval=settings.poll_interval)
+        files.read()
+        terms = Terms(ttl=settings.lease_ttl, renew_interval=settings.lease_ttl / RENEWALS)
+        registrations = Registrations(store, terms=terms)
+        consul = await self._consul()
+        found = ConsulCatalog(consul, storage=store, domain=settings.mesh_domain) if consul else None
+        catalog = Catalog(registrations, found, domain=settings.mesh_domain)
+        revisions = Revisions(store)
+        await catalog.start()
+        self._exits.push_async_callback(catalog.close)
+        if consul is not None:
+            mirror = ConsulMirror(consul, registrations)
+            await mirror.start()
+            self._exits.push_async_callback(mirror.close)
+        live = LiveWorld(revisions, catalog, files, domain=settings.mesh_domain)
+        await live.load(catalog.snapshot)
+        admin = _listening(settings.admin)
+        self._exits.callback(admin.close)
+        self.admin_address = str(Address(settings.admin.host, admin.getsockname()[1]))
+        health = await self._serve(live, catalog, registrations)
+        await self._serve_admin(admin, revisions, live, health)
+
+    async def _consul(self) -> ConsulClient | None:
+        url = self.settings.catalog_url
+        if not url:
+            return None
+        client = ConsulClient(parse_consul_url(url))
+        self._exits.push_async_callback(client.close)
+        return client
+
+    async def _serve(self, live: LiveWorld, catalog: Catalog, registrations: Registrations) -> Health:
+        """The discovery service, fed by `live`, and the registry, on one port."""
+        settings = self.settings
+        compiler = DemandingCompiler(catalog.want)
+        compiler.configured(live.world)
+        empty = not live.world.services.hosts
+        debounce = Debounce(settings.debounce_quiet, settings.debounce_max)
+        discovery = DiscoveryService(compiler, live.world, debounce=debounce, empty=empty)
+        await self._exits.enter_async_context(discovery)
+
+        def publish(world: World) -> None:
+            compiler.configured(world)
+            discovery.publish(world, label=str(live.revision), empty=not world.services.hosts)
+
+        following = asyncio.create_task(live.run(publish), name="live world")
+        self._exits.push_async_callback(_cancelled, following)
+        server = GrpcServer([discovery.handler(), RegistryService(registrations).handler()])
+        port = await server.start(str(settings.listen))
+        self._exits.push_async_callback(server.stop, REGISTRY_GRACE)
+        self.xds_address = str(Address(settings.listen.host, port))
+        return Health(self._described(), discovery.status, live, following)
+
+    def _described(self) -> ControlView:
+        return ControlView(
+            version=version("meshlib-proxyless"),
+            started=rfc3339(time.time()),
+            xds=self.xds_address,
+            admin=self.admin_address,
+            store=without_secrets(self.settings.store),
+            revision=0,
+            mesh_domain=self.settings.mesh_domain,
+            insecure_dev=self.settings.insecure_dev,
+        )
+
+    async def _serve_admin(self, listener: socket.socket, revisions: Revisions, live: LiveWorld, health: Health) -> None:
+        def surroundings() -> Surroundings:
+            return Surroundings(live.file_resources, live.snapshot, self.settings.mesh_domain)
+
+        editor = Editor(revisions, surroundings, time.time)
+        viewer = Viewer(lambda: Scene(live.world, live.snapshot.suspicious))
+        vitals = Vitals(status=health.status, metrics=health.metrics, not_ready=health.not_ready)
+        server = _AdminServer(
+            uvicorn.Config(
+                build_app(editor, viewer, vitals),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=max(1, round(self.settings.grace)),
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="admin API")
+        self._exits.push_async_callback(server.finish, serving)
+        await server.listening.wait()
+
+
+class _AdminServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the service as a whole is what signals end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def finish(self, serving: asyncio.Task[None]) -> None:
+        self.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=128)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address} (--admin): {error.strerror}") from error
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

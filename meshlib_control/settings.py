@@ -72,7 +72,7 @@ class Settings:
     insecure_dev: bool = False
     debounce_quiet: float = 0.1
     debounce_max: float = 10.0
-    lease_ttl: float = 30.0
+    lease_ttl: float = 15.0
     poll_interval: float = 1.0  # of the `config` files
     grace: float = 5.0  # how long running requests may take to end after SIGTERM
 
@@ -107,6 +107,22 @@ class Settings:
                     why="configuration that is asked for and missing must not be taken for empty",
                     next_step="Create it, or leave the option out.",
                 )
+
+    @property
+    def catalog_url(self) -> str:
+        """Where Consul's catalog is, as ``consul://...``; a store in Consul brings its catalog along; empty for nowhere."""
+        url = self.consul_catalog
+        if url == "none":
+            return ""
+        if url.startswith(("http://", "https://")):
+            scheme, _, rest = url.partition("://")
+            return f"consul://{rest}{'&' if '?' in rest else '?'}scheme={scheme}"
+        return url or (self.store if self.store.startswith("consul://") else "")
+
+
+def without_secrets(url: str) -> str:
+    """A store's URL for people: without the options, of which a token is one."""
+    return url.partition("?")[0]
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:

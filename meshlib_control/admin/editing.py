@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from meshlib_control.admin import changes, views
+from meshlib_control.admin.findings import finding_views
 from meshlib_control.admin.problems import Problem, invalid, not_found
-from meshlib_control.catalog.model import Service
-from meshlib_control.config import REFUSES, ConfigResource, ConfigSet, Finding, Severity, analyze, load, load_document
+from meshlib_control.catalog.model import CatalogSnapshot
+from meshlib_control.config import (
+    REFUSES,
+    ConfigResource,
+    ConfigSet,
+    Finding,
+    InvalidDocument,
+    Severity,
+    analyze,
+    load,
+    load_document,
+)
+from meshlib_control.config.validate.names import namespace_fault
 from meshlib_control.errors import Conflict, StoreError
-from meshlib_control.store import Changes as StoreChanges
-from meshlib_control.store import RevisionContent, Revisions
+from meshlib_control.store.revisions import RevisionContent, Revisions
+from meshlib_control.store.trees import Changes as StoreChanges
 
 ATTEMPTS = 8  # over a store that other replicas write to as well, when the caller expects no particular revision
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an edit is judged by beside the store: resources from files, which are read-only, and the catalog's services."""
+    """What an edit is judged by beside the store: resources from files, which are read-only, and the catalog."""
 
     files: tuple[ConfigResource, ...] = ()
-    services: Mapping[str, Service] | None = None
+    catalog: CatalogSnapshot = field(default_factory=CatalogSnapshot)
+    domain: str = "cluster.local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,14 +248,22 @@ class Editor:
     ) -> list[Finding]:
         """All findings of `documents` together with what comes from files.  `located` gives places in files to name."""
         around = self._surroundings()
+        findings: list[Finding] = []
         resources = {}
         for key, document in documents.items():
             known = (located or {}).get(key)
             if known is None:
-                known = load_document(document)
+                try:
+                    known = load_document(document)
+                except InvalidDocument as error:  # stored by a version with other rules
+                    findings.extend(error.findings)
+                    continue
             resources[key] = replace(known, created=content.created.get(key, content.revision + 1))
         resources.update((str(resource.key), resource) for resource in around.files)
-        return list(analyze(ConfigSet(resources.values(), content.revision), services=around.services))
+        config = ConfigSet(resources.values(), content.revision)
+        labels = {host: [each.labels for each in instances] for host, instances in around.catalog.instances.items()}
+        services = around.catalog.services.values()
+        return [*findings, *analyze(config, services=services, instances=labels, domain=around.domain)]
 
     def _judged(
         self,
@@ -266,7 +287,7 @@ class Editor:
 
     def _refuse(self, findings: Collection[Finding]) -> None:
         if any(refuses(finding) for finding in findings):
-            raise invalid([_as_builtins(finding) for finding in findings])
+            raise invalid(finding_views(findings))
 
     def _keep_files_apart(self, keys: Collection[str]) -> None:
         for resource in self._surroundings().files:
@@ -281,7 +302,10 @@ class Editor:
 
 
 def read_files(files: views.Files) -> tuple[dict[str, ConfigResource], list[Finding]]:
-    """The resources of `files` by key, and what is wrong with their text and fields."""
+    """The resources of `files` by key, and what is wrong with their text and fields.  Raises `Problem`."""
+    fault = namespace_fault(files.namespace)
+    if fault:
+        raise Problem(400, fault, where="namespace", next_step="Use lower case letters, digits and dashes.")
     resources, findings = load([(file.name, file.text) for file in files.files], namespace=files.namespace)
     return {str(resource.key): resource for resource in resources}, findings
 
@@ -295,29 +319,9 @@ def documents_of(content: RevisionContent) -> dict[str, views.Document]:
     return {key: cast("dict[str, Any]", document) for key, document in content.documents.items()}
 
 
-def finding_views(findings: Collection[Finding]) -> list[views.FindingView]:
-    return [
-        views.FindingView(
-            code=finding.code,
-            severity=finding.severity.value,
-            resource=finding.resource,
-            field=finding.field,
-            file=finding.file,
-            line=finding.line,
-            message=finding.message,
-        )
-        for finding in findings
-    ]
-
-
 def rfc3339(time: float) -> str:
     """Seconds since the epoch as ``2026-11-23T12:00:00Z``."""
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _as_builtins(finding: Finding) -> dict[str, object]:
-    (view,) = finding_views([finding])
-    return {name: getattr(view, name) for name in view.__struct_fields__}
 
 
 def _identity(finding: Finding) -> tuple[str, str, str, str]:

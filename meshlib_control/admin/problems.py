@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from meshlib_control.admin.views import FindingView
+
 
 class Problem(Exception):
     """Becomes the response.  `more` is added to the document (`findings`, `found` ...)."""
@@ -35,9 +37,9 @@ class Problem(Exception):
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def invalid(findings: Sequence[Mapping[str, object]]) -> Problem:
+def invalid(findings: Sequence[FindingView]) -> Problem:
     """Configuration with errors: all of them, and the promise that nothing changed."""
-    errors = sum(1 for finding in findings if finding.get("severity") == "error")
+    errors = sum(1 for finding in findings if finding.severity == "error")
     return Problem(
         422,
         f"{errors} error{'s' if errors != 1 else ''} in the configuration; nothing was stored",

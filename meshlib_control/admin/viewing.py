@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
 
-from meshlib import lowlevel
 from meshlib.xds.proto.listener_pb2 import HttpConnectionManager, Listener
 from meshlib.xds.proto.route_pb2 import RouteConfiguration
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
 from meshlib_control.admin import routing, views
+from meshlib_control.admin.nodes import node_of
 from meshlib_control.admin.problems import Problem
 from meshlib_control.catalog.model import Instance, InstanceHealth, Service
-from meshlib_control.compile import Node, Scope, World, compile_document, generate, scope_of
+from meshlib_control.compile.document import compile_document
+from meshlib_control.compile.endpoints import instance_port
+from meshlib_control.compile.generate import generate
 from meshlib_control.compile.hosts import bracketed, is_wildcard, split_authority
 from meshlib_control.compile.names import VIRTUAL_OUTBOUND, parse_cluster_name, route_name
+from meshlib_control.compile.node import Scope
+from meshlib_control.compile.scope import scope_of
+from meshlib_control.compile.world import World
+
+if TYPE_CHECKING:
+    from meshlib.lowlevel import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +76,38 @@ class Viewer:
 
     def explain(self, request: views.ExplainRequest) -> views.ExplanationView:
         """The way of one request from a client like `request.node`, found by the data plane's own code."""
+        # The data plane is imported when it is asked for: compiling, offline, does without.
+        from meshlib import lowlevel
+        from meshlib.xds.invalid import ResourceInvalid
+
         world = self._scene().world
         node = node_of(request.node)
-        resources = _reachable(world, scope_of(world, node), _authority(request.url))
-        found = lowlevel.explain(resources, request.method, request.url, request.headers)
+        authority, target = _split(request.url)
+        resources = _reachable(world, scope_of(world, node), authority)
+        try:
+            found = lowlevel.explain(resources, request.method, authority, target, request.headers)
+        except ResourceInvalid as error:
+            raise Problem(
+                500,
+                "a client would refuse its resources",
+                where=authority,
+                why=str(error),
+                next_step="This is a defect of the control service; `meshctl compile` shows the resource.",
+            ) from error
         return views.ExplanationView(
             authority=found.authority,
             outcome=found.outcome,
+            detail=found.detail,
             virtual_host=found.virtual_host,
             route=found.route,
-            routes=[views.RouteTried(name=name, matched=matched, reason=reason) for name, matched, reason in found.routes],
-            clusters=[_share(world, node.namespace, cluster) for cluster in found.clusters],
+            routes=[views.RouteTried(name=trial.name, matched=trial.matched, reason=trial.reason) for trial in found.routes],
+            clusters=list(_shares(world, node.namespace, found)),
             timeout=found.timeout,
-            retry=found.retry,
-            flags=list(found.flags),
+            retries=found.retries,
+            retry_on=list(found.retry_on),
+            per_try_timeout=found.per_try_timeout,
+            status=found.status,
         )
-
-
-def node_of(view: views.NodeView) -> Node:
-    return Node(
-        flavour=view.flavour,
-        id=view.id,
-        service=view.service,
-        namespace=view.namespace,
-        service_account=view.service_account,
-        labels=view.labels,
-        locality=view.locality,
-    )
 
 
 def _called(world: World, name: str, namespace: str) -> Service:
@@ -143,9 +157,8 @@ def _endpoint_views(world: World, service: Service) -> Iterator[views.EndpointVi
 
 
 def _ports(service: Service, instance: Instance) -> list[int]:
-    """Where an instance listens: its own port, or one for each of the service's."""
-    ports = [instance.ports.get(port.name) or instance.port or port.target or port.number for port in service.ports]
-    return sorted(set(ports)) or [instance.port]
+    """Where an instance listens for each of the service's ports."""
+    return sorted({instance_port(instance, port) for port in service.ports}) or [instance.port]
 
 
 def _route_configurations(world: World, scope: Scope, service: Service | None) -> dict[str, RouteConfiguration]:
@@ -169,8 +182,8 @@ def _narrowed(configuration: RouteConfiguration, service: Service | None) -> Rou
     return narrowed
 
 
-def _authority(url: str) -> str:
-    """``host:port`` as the data plane subscribes to it.  Raises `Problem`."""
+def _split(url: str) -> tuple[str, str]:
+    """``host:port`` as the data plane subscribes to it, and path with query.  Raises `Problem`."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -179,7 +192,7 @@ def _authority(url: str) -> str:
         raise _bad_url(url) from error
     if split is None or not split[0]:
         raise _bad_url(url)
-    return f"{bracketed(split[0])}:{split[1]}"
+    return f"{bracketed(split[0])}:{split[1]}", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _bad_url(url: str) -> Problem:
@@ -221,19 +234,22 @@ def _inline(listeners: Iterable[Message]) -> Iterator[RouteConfiguration]:
     return (manager.route_config for manager in _managers(listeners) if manager.HasField("route_config"))
 
 
-def _share(world: World, namespace: str, cluster: tuple[str, float, list[str]]) -> views.ClusterShare:
-    """A cluster with what the catalog knows of its endpoints."""
-    name, weight, addresses = cluster
-    parsed = parse_cluster_name(name)
-    service = world.services.find(parsed.host, namespace) if parsed and not is_wildcard(parsed.host) else None
-    known = {f"{bracketed(view.address)}:{view.port}": view for view in _endpoint_views(world, service)} if service else {}
-    endpoints = [known.get(address) or _bare(address, parsed.host if parsed else name) for address in addresses]
-    return views.ClusterShare(name=name, weight=weight, endpoints=endpoints)
+def _shares(world: World, namespace: str, found: Explanation) -> Iterator[views.ClusterShare]:
+    """The clusters with what the catalog knows of their endpoints."""
+    for share in found.clusters:
+        parsed = parse_cluster_name(share.name)
+        service = world.services.find(parsed.host, namespace) if parsed and not is_wildcard(parsed.host) else None
+        known = {f"{bracketed(view.address)}:{view.port}": view for view in _endpoint_views(world, service)} if service else {}
+        endpoints = []
+        for text in share.endpoints:
+            address, _, health = text.partition(" ")
+            endpoints.append(known.get(address) or _bare(address, health, host=parsed.host if parsed else share.name))
+        yield views.ClusterShare(name=share.name, percent=share.percent, endpoints=endpoints, error=share.error)
 
 
-def _bare(address: str, host: str) -> views.EndpointView:
+def _bare(address: str, health: str, *, host: str) -> views.EndpointView:
     """An endpoint that the catalog says no more of."""
     name, _, port = address.rpartition(":")
     return views.EndpointView(
-        host=host, id=address, address=name.strip("[]"), port=int(port or 0), health=InstanceHealth.HEALTHY.value, weight=1
+        host=host, id=address, address=name.strip("[]"), port=int(port or 0), health=health or "healthy", weight=1
     )

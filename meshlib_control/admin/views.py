@@ -234,21 +234,29 @@ class RouteTried(Struct, frozen=True):
 
 
 class ClusterShare(Struct, frozen=True):
+    """A cluster that the route may choose; `error`: why it cannot be used."""
+
     name: str
-    weight: float  # percent
+    percent: float
     endpoints: list[EndpointView]
+    error: str = ""
 
 
 class ExplanationView(Struct, frozen=True):
+    """What a request would go through; `outside`: left to the caller's own client library, `blocked`: refused by policy."""
+
     authority: str
-    outcome: str  # forward, direct_response, no_route, outside
-    virtual_host: str
-    route: str
-    routes: list[RouteTried]
-    clusters: list[ClusterShare]
-    timeout: str = ""
-    retry: str = ""
-    flags: list[str] = []
+    outcome: Literal["forward", "direct_response", "no_route", "outside", "blocked", "unknown"]
+    detail: str = ""
+    virtual_host: str = ""
+    route: str = ""
+    routes: list[RouteTried] = []
+    clusters: list[ClusterShare] = []
+    timeout: float = 0.0
+    retries: int = 0
+    retry_on: list[str] = []
+    per_try_timeout: float = 0.0
+    status: int = 0  # of a direct response
 
 
 class DeleteRequest(Struct, frozen=True):

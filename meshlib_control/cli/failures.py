@@ -17,7 +17,7 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
 class Failure(click.ClickException):
     """Shown as one paragraph; `next_step` is a command or an action."""
 
-    exit_code: int = FAILED
+    exit_code = FAILED
 
     def __init__(self, what: str, *, why: str = "", next_step: str = "", exit_code: int = FAILED) -> None:
         super().__init__(what)

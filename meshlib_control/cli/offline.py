@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshlib_control.admin import views
-from meshlib_control.admin.editing import finding_views, read_files
-from meshlib_control.config import CODES, REFUSES, ConfigResource, ConfigSet, analyze
+from meshlib_control.admin.findings import finding_views
+from meshlib_control.cli.failures import USAGE, Failure
+from meshlib_control.config import CODES, REFUSES, ConfigResource, ConfigSet, Finding, analyze, load
+from meshlib_control.config.validate.names import namespace_fault
 
 Texts = list[tuple[str, str]]
 
@@ -26,15 +28,16 @@ class Analyzed:
 def analyzed(texts: Texts, namespace: str) -> Analyzed:
     """Read and check `texts` as if they were the whole configuration of a mesh."""
     resources, findings = _read(texts, namespace)
-    config = ConfigSet(resources.values())
+    config = ConfigSet(resources)
     return Analyzed(config, finding_views([*findings, *analyze(config)]))
 
 
 def compiled(config: ConfigSet, node: views.NodeView) -> list[views.Document]:
     """Every resource that `node` would get, as protobuf-JSON with Envoy's ``@type``."""
-    from meshlib_control.admin.viewing import node_of
+    from meshlib_control.admin.nodes import node_of
     from meshlib_control.catalog.model import CatalogSnapshot
-    from meshlib_control.compile import World, compile_document
+    from meshlib_control.compile.document import compile_document
+    from meshlib_control.compile.world import World
 
     return compile_document(World.of(config, CatalogSnapshot()), node_of(node))
 
@@ -42,7 +45,7 @@ def compiled(config: ConfigSet, node: views.NodeView) -> list[views.Document]:
 def keys_in(texts: Texts, namespace: str) -> list[tuple[str, str, str]]:
     """(kind, namespace, name) of each resource in `texts`; what they say need not be valid."""
     resources, _ = _read(texts, namespace)
-    return [(resource.key.kind, resource.key.namespace, resource.key.name) for resource in resources.values()]
+    return [(resource.key.kind, resource.key.namespace, resource.key.name) for resource in resources]
 
 
 def explained(code: str | None) -> list[views.CodeView]:
@@ -61,6 +64,8 @@ def explained(code: str | None) -> list[views.CodeView]:
     ]
 
 
-def _read(texts: Texts, namespace: str) -> tuple[dict[str, ConfigResource], list[object]]:
-    files = [views.File(name=name, text=text) for name, text in texts]
-    return read_files(views.Files(files=files, namespace=namespace))
+def _read(texts: Texts, namespace: str) -> tuple[list[ConfigResource], list[Finding]]:
+    fault = namespace_fault(namespace)
+    if fault:
+        raise Failure(f"--namespace: {fault}", exit_code=USAGE)
+    return load(texts, namespace=namespace)

@@ -213,24 +213,36 @@ def explanation(request: str, trace: views.ExplanationView) -> RenderableType:
         for route in trace.routes:
             mark, style = ("->", "green") if route.matched else ("  ", "dim")
             lines.append(Text(f"  {mark} {route.name or '(no name)'}: {route.reason}", style=style))
-    lines.append(Text(f"outcome        {_OUTCOMES.get(trace.outcome, trace.outcome)}", style="bold"))
-    for name, value in (("timeout", trace.timeout), ("retries", trace.retry), ("flags", ", ".join(trace.flags))):
-        if value:
-            lines.append(Text(f"{name:<14} {value}"))
+    detail = f" ({trace.detail})" if trace.detail else ""
+    lines.append(Text(f"outcome        {_OUTCOMES.get(trace.outcome, trace.outcome)}{detail}", style="bold"))
+    lines.extend(_limits(trace))
     for cluster in trace.clusters:
-        lines.append(Text(f"{cluster.weight:g} % to {cluster.name}"))
+        lines.append(Text(f"{cluster.percent:g} % to {cluster.name}"))
         lines.extend(_endpoint_line(endpoint) for endpoint in cluster.endpoints)
-        if not cluster.endpoints:
-            lines.append(Text("     no endpoints: a call would fail with UH (no healthy upstream)", style="bold red"))
+        if cluster.error:
+            lines.append(Text(f"     {cluster.error}: a call would fail with UH (no healthy upstream)", style="bold red"))
     return Group(*lines)
 
 
 _OUTCOMES = {
     "forward": "forwarded",
     "direct_response": "answered by the mesh itself",
-    "no_route": "no route matches: 404, flag NR",
-    "outside": "not part of the mesh: left to the client library",
+    "no_route": "fails with 404, flag NR",
+    "outside": "left to the client library",
+    "blocked": "refused, flag BH",
+    "unknown": "cannot be told",
 }
+
+
+def _limits(trace: views.ExplanationView) -> list[RenderableType]:
+    """Status of an answer; timeout and retries of a call."""
+    if trace.outcome == "direct_response":
+        return [Text(f"status         {trace.status}")]
+    if trace.outcome != "forward":
+        return []
+    each = f", {trace.per_try_timeout:g}s each" if trace.per_try_timeout else ""
+    retries = f"{trace.retries} on {', '.join(trace.retry_on)}{each}" if trace.retries else "none"
+    return [Text(f"timeout        {f'{trace.timeout:g}s' if trace.timeout else 'none'}"), Text(f"retries        {retries}")]
 
 
 def _endpoint_line(endpoint: views.EndpointView) -> Text:

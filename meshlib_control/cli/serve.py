@@ -51,7 +51,12 @@ from meshlib_control.settings import (
     metavar="DIR",
     help="Where the embedded store is.  [default: $XDG_STATE_HOME/meshlib]",
 )
-@click.option("--consul-catalog", default="", metavar="URL", help="Take services and their health from this Consul agent too.")
+@click.option(
+    "--consul-catalog",
+    default="",
+    metavar="URL",
+    help="Take services and their health from this Consul agent too.  [default: the one of --store, if any; none: do not]",
+)
 @click.option(
     "--config",
     multiple=True,
@@ -74,7 +79,7 @@ from meshlib_control.settings import (
 @click.option(
     "--lease-ttl",
     type=float,
-    default=30.0,
+    default=15.0,
     show_default=True,
     metavar="SECONDS",
     help="A registered instance that is silent for this long is dropped.",

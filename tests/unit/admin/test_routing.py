@@ -42,15 +42,16 @@ def test_matches(match: str, text: str) -> None:
     assert describe_match(text_format.Parse(match, RouteMatch())) == text
 
 
+SPLIT = """
+route { weighted_clusters { clusters { name: "a" weight { value: 3 } } clusters { name: "b" weight { value: 1 } } } }
+"""
+
+
 @pytest.mark.parametrize(
     ("route", "text"),
     [
         ('route { cluster: "c" }', "c"),
-        (
-            'route { weighted_clusters { clusters { name: "a" weight { value: 3 } }'
-            ' clusters { name: "b" weight { value: 1 } } } }',
-            "75 % a, 25 % b",
-        ),
+        (SPLIT, "75 % a, 25 % b"),
         ("direct_response { status: 404 }", "answer 404"),
         ('redirect { host_redirect: "other" path_redirect: "/x" }', "redirect to other/x"),
         ("non_forwarding_action {}", "pass on to the application"),

@@ -102,14 +102,19 @@ def test_an_explanation_names_what_was_tried_and_what_was_taken() -> None:
             views.RouteTried(name="canary", matched=True, reason="matches everything"),
         ],
         clusters=[
-            views.ClusterShare(name="v1", weight=90.0, endpoints=[endpoint]),
-            views.ClusterShare(name="v2", weight=10.0, endpoints=[]),
+            views.ClusterShare(name="v1", percent=90.0, endpoints=[endpoint]),
+            views.ClusterShare(name="v2", percent=10.0, endpoints=[], error="it has no endpoints"),
         ],
-        timeout="2s",
+        timeout=2.0,
+        retries=2,
+        retry_on=["connect-failure"],
+        per_try_timeout=0.5,
     )
     lines = text_of(render.explanation("GET http://reviews/", trace)).splitlines()
     assert "     jason: header end-user is not 'jason'" in lines
     assert "  -> canary: matches everything" in lines
+    assert "timeout        2s" in lines
+    assert "retries        2 on connect-failure, 0.5s each" in lines
     assert "90 % to v1" in lines
     assert "     10.0.0.1:9080 healthy version=v1" in lines
     assert any("no endpoints" in line and "UH" in line for line in lines)

@@ -1,0 +1,18 @@
+"""A client as the API describes it, as the compiler knows it."""
+
+from __future__ import annotations
+
+from meshlib_control.admin import views
+from meshlib_control.compile.node import Node
+
+
+def node_of(view: views.NodeView) -> Node:
+    return Node(
+        flavour=view.flavour,
+        id=view.id,
+        service=view.service,
+        namespace=view.namespace,
+        service_account=view.service_account,
+        labels=view.labels,
+        locality=view.locality,
+    )
