@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from meshlib_control.config.problems import Path, Problem
 
 
 def _given(value: object) -> bool:
-    return value not in (None, "", [], {})
+    return value not in (None, "", [], {}, False)  # 0 too
 
 
 def _but(*words: str) -> Callable[[object], bool]:
@@ -47,13 +47,13 @@ def _socket(value: object) -> bool:
 class Row:
     """`path` is below ``spec``; `refuses` says which values are not executed: by default any that is given.
 
-    `what` names it where the last field of the path does not.
+    `only` says the same in words, where it is not all.
     """
 
     path: str
     instead: str
     refuses: Callable[[object], bool] = _given
-    what: str = ""
+    only: str = ""
 
 
 _GATEWAY = "only calling processes (`mesh`) are configured here, there is no gateway; leave gateways out"
@@ -65,9 +65,9 @@ VIRTUAL_SERVICE = (
         "",
         "write its rules into the VirtualService that has the hosts",
         _no_hosts,
-        "a VirtualService without hosts (a delegate)",
+        "without hosts (a delegate)",
     ),
-    Row("gateways[]", _GATEWAY, _but("mesh")),
+    Row("gateways[]", _GATEWAY, _but("mesh"), "other than `mesh`"),
     Row("tls", "connections that the application encrypts itself are not routed; use http rules"),
     Row("tcp", "plain TCP is not routed; use http rules"),
     Row("http[].redirect", "answer with a redirection in the service"),
@@ -84,12 +84,12 @@ VIRTUAL_SERVICE = (
     Row("http[].headers", _HEADERS),
     Row("http[].route[].headers", _HEADERS),
     Row("http[].match[].scheme", "every call to a mesh host is plain http to the router; leave the condition out"),
-    Row("http[].match[].gateways[]", _GATEWAY, _but("mesh")),
+    Row("http[].match[].gateways[]", _GATEWAY, _but("mesh"), "other than `mesh`"),
     Row("http[].match[].statPrefix", "metrics are by service and route; give the route a name"),
 )
 
 _LOAD_BALANCER = (
-    Row("simple", "use LEAST_REQUEST, ROUND_ROBIN or RANDOM", _one_of("PASSTHROUGH")),
+    Row("simple", "use LEAST_REQUEST, ROUND_ROBIN or RANDOM", _one_of("PASSTHROUGH"), "`PASSTHROUGH`"),
     Row("consistentHash", "use LEAST_REQUEST, ROUND_ROBIN or RANDOM"),
     Row("backendUtilization", "use LEAST_REQUEST, which follows the load"),
     Row("localityLbSetting", "all healthy endpoints are used alike"),
@@ -98,14 +98,29 @@ _LOAD_BALANCER = (
     Row("warmupDurationSecs", "new endpoints get their full share at once"),
 )
 
+_PLAINTEXT = "calls are not encrypted by this version; `mode: DISABLE` says so"
+_TLS_FIELDS = (
+    "clientCertificate",
+    "privateKey",
+    "caCertificates",
+    "caCrl",
+    "credentialName",
+    "subjectAltNames",
+    "sni",
+    "insecureSkipVerify",
+)
+
 _TRAFFIC_POLICY = (
-    *(Row(f"loadBalancer.{row.path}", row.instead, row.refuses) for row in _LOAD_BALANCER),
+    *(replace(row, path=f"loadBalancer.{row.path}") for row in _LOAD_BALANCER),
     Row("connectionPool.tcp.idleTimeout", "it is about plain TCP, which is not routed; use http.idleTimeout"),
-    Row("connectionPool.http.h2UpgradePolicy", "the protocol stays the caller's; leave it out", _one_of("UPGRADE")),
-    Row("connectionPool.http.useClientProtocol", "the protocol stays the caller's anyway; leave it out", _true),
+    Row(
+        "connectionPool.http.h2UpgradePolicy", "the protocol stays the caller's; leave it out", _one_of("UPGRADE"), "`UPGRADE`"
+    ),
+    Row("connectionPool.http.useClientProtocol", "the protocol stays the caller's anyway; leave it out", _true, "`true`"),
     Row("connectionPool.http.http2KeepAlive", "use tcp.tcpKeepalive"),
     Row("outlierDetection", "failing endpoints are left out by health checks and retries only"),
-    Row("tls.mode", "calls are not encrypted by this version; DISABLE says so", _but("DISABLE")),
+    Row("tls.mode", _PLAINTEXT, _but("DISABLE"), "other than `DISABLE`"),
+    *(Row(f"tls.{name}", _PLAINTEXT) for name in _TLS_FIELDS),
     Row("portLevelSettings", "a policy holds for all ports of a host; write it at trafficPolicy"),
     Row("tunnel", "calls go to the host directly"),
     Row("proxyProtocol", "the header is not sent"),
@@ -113,21 +128,21 @@ _TRAFFIC_POLICY = (
 )
 
 DESTINATION_RULE = (
-    *(Row(f"trafficPolicy.{row.path}", row.instead, row.refuses) for row in _TRAFFIC_POLICY),
-    *(Row(f"subsets[].trafficPolicy.{row.path}", row.instead, row.refuses) for row in _TRAFFIC_POLICY),
+    *(replace(row, path=f"trafficPolicy.{row.path}") for row in _TRAFFIC_POLICY),
+    *(replace(row, path=f"subsets[].trafficPolicy.{row.path}") for row in _TRAFFIC_POLICY),
     Row("workloadSelector", "a rule holds for all callers that can see it; use exportTo"),
 )
 
 _INSTANCE = (
-    Row("address", "sockets of the file system are not dialled; use an IP address", _socket),
+    Row("address", "sockets of the file system are not dialled; use an IP address", _socket, "`unix://`"),
     Row("network", "all instances must be reachable directly; leave it out"),
 )
 
 SERVICE_ENTRY = (
-    Row("addresses[]", "calls to every address of a network cannot be told apart; list single addresses", _network),
-    Row("resolution", "use DNS with a host without wildcard", _one_of("DYNAMIC_DNS")),
+    Row("addresses[]", "calls to every address of a network cannot be told apart; list single addresses", _network, "networks"),
+    Row("resolution", "use DNS with a host without wildcard", _one_of("DYNAMIC_DNS"), "`DYNAMIC_DNS`"),
     Row("subjectAltNames", "calls are not encrypted by this version, so nothing would be verified"),
-    *(Row(f"endpoints[].{row.path}", row.instead, row.refuses) for row in _INSTANCE),
+    *(replace(row, path=f"endpoints[].{row.path}") for row in _INSTANCE),
 )
 
 WORKLOAD_ENTRY = _INSTANCE
@@ -167,8 +182,8 @@ def check_supported(rows: tuple[Row, ...], spec: object, *, at: str = "") -> Ite
 def _walk(branch: _Branch, value: Any, path: Path) -> Iterator[Problem]:
     for row in branch.rows:
         if row.refuses(value):
-            field_name = row.path.rpartition(".")[2].removesuffix("[]")
-            shown = row.what or (f"{field_name}: {value}" if isinstance(value, str | bool) else field_name)
+            name = row.path.rpartition(".")[2].removesuffix("[]") or f"spec {row.only}"
+            shown = f"{name}: {value}" if isinstance(value, str) else name
             message = f"{shown} is not supported by this version; it is refused rather than ignored: {row.instead}"
             yield Problem(path, NOT_SUPPORTED, message)
     for step, inner in branch.steps.items():

@@ -94,12 +94,14 @@ class Landscape:
         self.destination_rules = resources.of("DestinationRule")
         declared = [service for resource in resources.of("ServiceEntry") for service in self._declared(resource)]
         self._services: list[tuple[str, KnownService]] = [(service.host, service) for service in (*_flat(services), *declared)]
-        self._hosts = {host for host, _ in self._services}
+        self._hosts = {host for host, _ in self._services}  # without a catalog, also those that other resources are about
         self._instances = instances or {}
         self._rules = [(self.rule_host(rule), rule) for rule in self.destination_rules]
         self._named = {host for host, _ in self._rules} | {
             self.fqdn(host, resource) for resource in self.virtual_services for host in resource.spec.hosts
         }
+        if not self.live:
+            self._hosts |= self._named
 
     def fqdn(self, host: str, resource: ConfigResource) -> str:
         """The full name of a host that `resource` names."""
@@ -182,7 +184,7 @@ class Landscape:
 
     def known_hosts(self) -> list[str]:
         """For suggestions."""
-        return sorted(self._hosts if self.live else self._hosts | self._named)
+        return sorted(self._hosts)
 
     def instances(self, host: str) -> list[Mapping[str, str]]:
         """The labels of each instance that is known."""

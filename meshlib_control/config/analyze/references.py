@@ -101,7 +101,7 @@ def _check_claims(land: Landscape) -> Iterator[Issue]:
             host = land.fqdn(name, resource)
             for older in claims.get(host, []):
                 if older is not resource and land.compete(older, resource):
-                    message = f"{older.key} names {host} too and is older, so these rules are not used"
+                    message = f"{older.key} names {host} too and goes before this one, so these rules are not used"
                     yield Issue(resource, Problem(("spec", "hosts", index), "MSH0204", message))
                     break
             claims.setdefault(host, []).append(resource)
@@ -131,7 +131,7 @@ def _check_rules_of_one_host(land: Landscape) -> Iterator[Issue]:
         older = first.setdefault((resource.key.namespace, host), resource)
         if older is not resource and land.share_callers(older, resource):
             lost = _lost(older.spec, resource.spec)
-            message = f"{older.key} is about {host} too and is older: {lost}"
+            message = f"{older.key} is about {host} too and goes before this one: {lost}"
             yield Issue(resource, Problem(("spec", "host"), "MSH0205", message))
 
 

@@ -50,7 +50,7 @@ class PortSelector(Element, frozen=True):
     """A port of a host, by number."""
 
     number: UInt32 = 0
-    """1 to 65535."""
+    """1 to 65535; has to be given."""
 
 
 class Destination(Element, frozen=True):

@@ -19,7 +19,7 @@ class WorkloadEntry(Element, frozen=True):
     """One instance. Inside a ServiceEntry it is an item of `endpoints`, alone it is a resource that selectors can choose."""
 
     address: Address | None = None
-    """An IP address; a host name where the service's resolution is DNS; `unix:///path` for a socket."""
+    """An IP address; a host name where the service's resolution is DNS."""
     ports: Ports = {}
     """Name of the service's port to the number that the instance listens on."""
     labels: Annotated[dict[str, str], Meta(max_length=256)] = {}
@@ -60,7 +60,7 @@ class ServiceEntry(Element, frozen=True):
     hosts: Annotated[tuple[str, ...], Meta(max_length=256)]
     """Its names; `*.suffix` is allowed where the resolution permits."""
     addresses: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=256)] = ()
-    """Virtual addresses or networks that mean this host."""
+    """Virtual addresses that mean this host."""
     ports: Annotated[tuple[ServicePort, ...], Meta(max_length=256)] = ()
     """The ports that callers address."""
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
