@@ -1,21 +1,40 @@
 """A service mesh inside the process.
 
 ``Mesh`` finds services and calls them; ``meshlib_integrations`` puts it under httpx, requests, ASGI and WSGI.  Importing this
-starts nothing, opens nothing and reads no environment.
+starts nothing, opens nothing, reads no environment, and loads its parts when they are first named.
 """
 
 from __future__ import annotations
 
-from meshlib import errors
-from meshlib.flow.record import CallRecord
-from meshlib.mesh import Mesh
-from meshlib.model.call import Overrides
-from meshlib.model.inbound import RequestContext
-from meshlib.model.request import Timeouts
-from meshlib.runtime.context import carried, current_request
-from meshlib.runtime.native import Response, ResponseHeaders
+TYPE_CHECKING = False  # typing itself costs a tenth of the import budget
+if TYPE_CHECKING:
+    from meshlib import errors as errors
+    from meshlib.flow.record import CallRecord as CallRecord
+    from meshlib.mesh import Mesh as Mesh
+    from meshlib.mesh import default_mesh as default_mesh
+    from meshlib.model.call import Overrides as Overrides
+    from meshlib.model.inbound import RequestContext as RequestContext
+    from meshlib.model.request import Timeouts as Timeouts
+    from meshlib.runtime.context import carried as carried
+    from meshlib.runtime.context import current_request as current_request
+    from meshlib.runtime.native import Response as Response
+    from meshlib.runtime.native import ResponseHeaders as ResponseHeaders
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CallRecord": "meshlib.flow.record",
+    "Mesh": "meshlib.mesh",
+    "Overrides": "meshlib.model.call",
+    "RequestContext": "meshlib.model.inbound",
+    "Response": "meshlib.runtime.native",
+    "ResponseHeaders": "meshlib.runtime.native",
+    "Timeouts": "meshlib.model.request",
+    "carried": "meshlib.runtime.context",
+    "current_request": "meshlib.runtime.context",
+    "default_mesh": "meshlib.mesh",
+    "errors": "meshlib.errors",
+}
 
 __all__ = [
     "CallRecord",
@@ -31,22 +50,22 @@ __all__ = [
     "errors",
 ]
 
-_default: Mesh | None = None
+
+def __getattr__(name: str) -> object:
+    """Load what is named (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'meshlib' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(home)
+    if name == "errors":
+        return module
+    thing = getattr(module, name)
+    thing.__module__ = __name__  # tracebacks and reprs show the public path
+    globals()[name] = thing
+    return thing
 
 
-def default_mesh() -> Mesh:
-    """The process-wide Mesh, built from the environment on first use.
-
-    For what cannot be handed an argument (a server's configuration hooks); everything else builds its own and passes it on.
-    """
-    global _default  # noqa: PLW0603  # the one process-wide object there is
-    if _default is None:
-        _default = Mesh.from_env()
-    return _default
-
-
-for _name in __all__:  # tracebacks and reprs show the public path
-    _thing = globals()[_name]
-    if getattr(_thing, "__module__", "").startswith("meshlib."):
-        _thing.__module__ = __name__
-del _name, _thing
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -229,6 +229,20 @@ class Mesh:
         return f"<Mesh {who} {process.link.state if process is not None else 'not started'}>"
 
 
+_default: Mesh | None = None
+
+
+def default_mesh() -> Mesh:
+    """The process-wide Mesh, built from the environment on first use.
+
+    For what cannot be handed an argument (a server's configuration hooks); everything else builds its own and passes it on.
+    """
+    global _default  # noqa: PLW0603  # the one process-wide object there is
+    if _default is None:
+        _default = Mesh.from_env()
+    return _default
+
+
 def _outside(request: Request) -> errors.OutboundBlocked:
     return errors.OutboundBlocked(
         "the host is outside of the mesh; native calls go only to the mesh: use httpx or requests with the mesh's transport",

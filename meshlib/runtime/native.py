@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -78,6 +77,8 @@ class Response:
 
     def json(self) -> Any:
         """The body as JSON.  Raises ValueError when it is none."""
+        import json
+
         return json.loads(self.content)
 
     def __repr__(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -60,7 +59,7 @@ class Settings:
             service_account=self.service_account,
             labels=dict(self.labels),
             locality=Locality.parse(self.locality),
-            instance=self.instance or f"{self.service or 'client'}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            instance=self.instance or f"{self.service or 'client'}-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}",
         )
 
 

@@ -1,0 +1,20 @@
+"""What is called in the benchmarks: 1 KiB, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+BODY = b"x" * 1024
+START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/plain"), (b"content-length", b"1024")],
+}
+END = {"type": "http.response.body", "body": BODY}
+
+
+async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    if scope["type"] == "http":
+        await send(START)
+        await send(END)
