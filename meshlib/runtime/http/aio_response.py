@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from meshlib.runtime.http.settings import NEVER
 from meshlib.wire.errors import RequestFailed, WireError
 from meshlib.wire.response import HeaderPairs, ResponseHead
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from meshlib.runtime.http.aio_connection import AsyncConnection
 
 HIGH_WATER: Final = 256 * 1024  # bytes that are kept for a slow reader before the peer is made to wait
-LOW_WATER: Final = 64 * 1024
 
 
 class AsyncResponse:
@@ -28,6 +28,7 @@ class AsyncResponse:
         "_chunks",
         "_connection",
         "_error",
+        "_high_water",
         "_on_close",
         "_reader",
         "headers",
@@ -37,7 +38,8 @@ class AsyncResponse:
         "trailers",
     )
 
-    _buffered: int  # both are there while the connection is
+    _buffered: int  # these are there while the connection is
+    _high_water: float
     _reader: asyncio.Future[None] | None
 
     def __init__(self, head: ResponseHead, chunks: list[bytes], connection: AsyncConnection | None) -> None:
@@ -84,8 +86,11 @@ class AsyncResponse:
 
     async def read(self) -> bytes:
         """The (rest of the) body.  Raises WireError if it does not arrive whole."""
-        while self._connection is not None:
-            await self._wait()
+        if self._connection is not None:
+            self._high_water = NEVER  # all of it is wanted
+            self._connection.resume_reading()
+            while self._connection is not None:
+                await self._wait()
         if self._error is not None:
             raise self._error
         chunks = self._chunks
@@ -140,13 +145,14 @@ class AsyncResponse:
         """The body did not come with the head: get ready for its pieces."""
         self._reader = None
         self._buffered = 0
+        self._high_water = HIGH_WATER
 
     def feed(self, piece: bytes) -> bool:
         """True: enough for now, the peer should wait."""
         self._chunks.append(piece)
         self._buffered += len(piece)
         self._wake()
-        return self._buffered > HIGH_WATER
+        return self._buffered > self._high_water
 
     def finish(self, error: WireError | None) -> None:
         """No more pieces."""
