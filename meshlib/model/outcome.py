@@ -32,11 +32,12 @@ class Reset(Enum):
 class Outcome:
     """Sent back into the flow after an `Attempt`: either a response head (`status`), or a `reset`.
 
-    ``sent`` says whether any byte of the request reached the socket: False makes a repetition safe for every method.
+    ``sent`` says whether any byte of the request may have reached the socket: False makes a repetition safe for every method.
+    ``responded``: a byte of a response came back before the reset: then nothing makes it safe.
     ``at`` is the flow's clock when it happened.
     """
 
-    __slots__ = ("at", "error", "headers", "reset", "response", "sent", "status", "timeout")
+    __slots__ = ("at", "error", "headers", "reset", "responded", "response", "sent", "status", "timeout")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Outcome:
         headers: Headers = (),
         reset: Reset | None = None,
         sent: bool = True,
+        responded: bool = False,
         error: BaseException | None = None,
         timeout: str = "",
         response: object = None,
@@ -55,6 +57,7 @@ class Outcome:
         self.headers = headers
         self.reset = reset
         self.sent = sent
+        self.responded = responded
         self.error = error  # the low-level exception, kept as the cause
         self.timeout = timeout  # an errors.TimeoutName
         self.response = response  # the shell's own handle of the open response; flows pass it through

@@ -66,7 +66,7 @@ class Retry:
         reset = outcome.reset
         if reset is None:
             return not unsent_only and self._wants_response(outcome)
-        if reset in _NEVER:
+        if reset in _NEVER or outcome.responded:
             return False
         if reset in _CONNECT:
             return self._connect or self._unsent or self._reset or self._idempotent

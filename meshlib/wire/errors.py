@@ -41,7 +41,7 @@ class WireError(Exception):
 
     def outcome(self, at: float) -> Outcome:
         """The same, as a flow wants it; `at` is the flow's clock."""
-        return Outcome(at, reset=self.reset, sent=self.sent, error=self, timeout=self.which or "")
+        return Outcome(at, reset=self.reset, sent=self.sent, responded=self.responded, error=self, timeout=self.which or "")
 
 
 class CannotConnect(WireError):

@@ -78,6 +78,12 @@ def test_a_lost_connection_repeats_only_what_may_be_repeated(method: str, expect
     assert not Retry(DEFAULT_RETRY).wants(reset(Reset.PROTOCOL_ERROR), method)
 
 
+def test_a_retry_never_follows_a_response_byte() -> None:
+    halfway = Outcome(1.0, reset=Reset.CONNECTION_TERMINATION, responded=True)
+    assert not wants("reset,5xx,idempotent-reset", halfway)
+    assert wants("reset,5xx,idempotent-reset", reset(Reset.CONNECTION_TERMINATION))
+
+
 def test_a_hop_that_is_itself_a_retry_repeats_only_what_was_never_sent() -> None:
     assert not wants("5xx", status(503), unsent_only=True)
     assert not wants("reset", reset(Reset.CONNECTION_TERMINATION), unsent_only=True)
