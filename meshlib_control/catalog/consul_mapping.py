@@ -17,6 +17,7 @@ Proxies, gateways and services without a port are passed over.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -28,8 +29,7 @@ from meshlib_control.consul.agent import AgentService
 
 REGISTERED = "meshlib-instance"
 _OURS = frozenset({"namespace", "region", "zone", "sub_zone", "service-port", "protocol", "service-account", REGISTERED})
-# Consul's own limits: 64 pairs, keys of these characters, values of 512 bytes.
-_META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PLAIN = re.compile(r"[A-Za-z0-9._:-]+")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -73,7 +73,7 @@ def agent_service(instance_id: str, registration: Registration, *, ttl: float, d
     if registration.namespace != "default":
         tags.append(f"namespace={registration.namespace}")
     return AgentService(
-        id=f"meshlib-{instance_id}",
+        id=_service_id(instance_id),
         name=registration.service,
         address=registration.address,
         port=registration.port,
@@ -83,6 +83,12 @@ def agent_service(instance_id: str, registration: Registration, *, ttl: float, d
         ttl=ttl,
         deregister_after=deregister_after,
     )
+
+
+def _service_id(instance_id: str) -> str:
+    """Ids are part of URLs at Consul: what is not plain is hashed."""
+    plain = instance_id if _PLAIN.fullmatch(instance_id) else hashlib.sha256(instance_id.encode()).hexdigest()[:40]
+    return f"meshlib-{plain}"
 
 
 def _offer(entry: Mapping[str, Any], domain: str) -> Offer | None:

@@ -59,8 +59,8 @@ class Registration:
 
     def _check(self) -> None:
         wrong = None
-        if not 0 < len(self.instance_id) <= 253 or not self.instance_id.isprintable():
-            wrong = f"instance_id {self.instance_id[:64]!r}: expected 1 to 253 printable characters"
+        if not 0 < len(self.instance_id.encode()) <= 253 or not self.instance_id.isprintable():
+            wrong = f"instance_id {self.instance_id[:64]!r}: expected 1 to 253 bytes of printable text"
         elif not _LABEL.fullmatch(self.service):
             wrong = f"service {self.service[:64]!r}: expected a DNS label, as in 'reviews'"
         elif not _LABEL.fullmatch(self.namespace):

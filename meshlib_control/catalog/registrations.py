@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -25,6 +26,7 @@ from meshlib_control.tasks import cancel, spawn
 log = logging.getLogger(__name__)
 
 TICK = 1.0
+PATIENCE = 2.0  # seconds that an instance waits for the store
 TERMS = Terms()
 GOODBYE = b"left"
 
@@ -49,6 +51,7 @@ class Registrations:
         self._revisions: dict[str, int] = {}  # by instance id: the newest revision in the store that we know
         self._renewed: dict[str, float] = {}
         self._unwritten: dict[str, bool] = {}  # by instance id: whether the instance itself spoke to us
+        self._beaten = -math.inf  # when the last heartbeat was tried
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -89,14 +92,21 @@ class Registrations:
         """End a lease at once; one that is not there is fine."""
         await self._heard(leases.Deregister(instance_id), instance_id)
 
+    @property
+    def unwritten(self) -> frozenset[str]:
+        """Instances whose lease the store does not have yet as it is."""
+        return frozenset(self._unwritten)
+
     async def _heard(self, event: leases.Event, instance_id: str) -> None:
         """From the instance itself: whatever the store says, it is ours now."""
         self._step(event, claim=True)
         if instance_id in self._unwritten:
             try:
-                await self._write(instance_id)
-            except StoreError as error:
-                log.warning("registrations: %s; %s is served, and written later", error, instance_id)
+                async with asyncio.timeout(PATIENCE):
+                    await self._write(instance_id)
+            except (StoreError, TimeoutError) as error:
+                why = str(error) or f"the store did not answer in {PATIENCE:g} s"
+                log.warning("registrations: %s; %s is served, and written later", why, instance_id)
 
     def _step(self, event: leases.Event, *, claim: bool = False) -> None:
         before, self.table = self.table, leases.step(self.table, event, self._clock())
@@ -108,24 +118,24 @@ class Registrations:
         if changed:
             self.changes.notify()
 
+    async def tick(self) -> None:
+        """Let time pass: expiry, heartbeats, and what could not be written before.  Called every `tick` seconds."""
+        before = self.table.leases.keys()
+        renewed, self._renewed = self._renewed, {}
+        self._step(leases.Tick(renewed))
+        try:
+            await self._write_all()
+            for instance_id in before - self.table.leases.keys():
+                await self._forget(instance_id)
+            if self._clock() - self._beaten >= self.terms.renew_interval:
+                await self._beat()
+        except StoreError as error:
+            log.debug("registrations: %s; trying again", error)
+
     async def _run(self) -> None:
-        """Time, heartbeats, and what could not be written before."""
-        beaten = self._clock()
         while True:
             await asyncio.sleep(self._tick)
-            before = self.table.leases.keys()
-            renewed, self._renewed = self._renewed, {}
-            self._step(leases.Tick(renewed))
-            forgotten = before - self.table.leases.keys()
-            try:
-                await self._write_all()
-                for instance_id in forgotten:
-                    await self._forget(instance_id)
-                if self._clock() - beaten >= self.terms.renew_interval:
-                    beaten = self._clock()
-                    await self._beat()
-            except StoreError as error:
-                log.debug("registrations: %s; trying again", error)
+            await self.tick()
 
     async def _follow(self) -> None:
         """What other replicas write."""
@@ -156,6 +166,7 @@ class Registrations:
                 self._unwritten.setdefault(instance_id, False)
 
     async def _beat(self) -> None:
+        self._beaten = self._clock()
         await self._store.put(HEARTBEATS + self.table.me, b"here")
         found = await self._store.scan(HEARTBEATS)
         beats = {entry.key.removeprefix(HEARTBEATS): Beat(entry.revision, entry.value == GOODBYE) for entry in found}

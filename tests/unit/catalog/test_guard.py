@@ -142,7 +142,8 @@ def test_while_all_are_held_the_service_keeps_its_ports() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9))), max_size=25))
 def test_present_ones_are_always_served_and_leavers_never(script: list[tuple[float, set[int], set[int]]]) -> None:
-    now, state = 0.0, {}
+    now = 0.0
+    state: State = {}
     for pause, present, left in script:
         now += pause
         before = set(ids(state)) if state else set()
