@@ -10,7 +10,8 @@ Each stands where it does for a reason:
 3. **Cluster**: one draw of the weighted split.  Retries keep it, as in Envoy, or a 1 % canary would get more than 1 %.
 4. **Request limit** outside of the retry loop: a call counts once, however often it is tried, and one that is refused here
    costs nothing.
-5. **Endpoint** inside of the loop: each try balances anew and avoids the hosts that have already failed this call.
+5. **Endpoint** inside of the loop: each try balances anew and avoids the hosts that have already failed this call, and those
+   that refused anybody's connection a moment ago.
 6. **Budget** after the policy has said yes and before any waiting: a retry holds its slot from then until it is decided, so a
    burst of failures cannot book more retries than the budget allows.
 7. **Backoff** last, and only if the deadline leaves room for it: sleeping into a timeout helps nobody.
@@ -137,7 +138,7 @@ class _Tries:
         holds_retry = False
         try:
             while True:
-                host = self._pick(tried, rng)
+                host = self._pick(tried, rng, now)
                 attempt = self._attempt(host, now)
                 host.active += 1
                 host.total += 1
@@ -146,6 +147,7 @@ class _Tries:
                 try:
                     outcome = yield attempt
                     assert isinstance(outcome, Outcome)
+                    self._learn(host, outcome, rng)
                     if holds_retry:
                         upstream.active_retries -= 1
                         holds_retry = False
@@ -171,10 +173,17 @@ class _Tries:
             if holds_retry:
                 upstream.active_retries -= 1
 
-    def _pick(self, tried: list[Host], rng: Rng) -> Host:
+    def _learn(self, host: Host, outcome: Outcome, rng: Rng) -> None:
+        """Whether the endpoint takes connections: the next calls profit from it."""
+        if outcome.reset is None:
+            self._upstream.reachability.answered(host)
+        elif outcome.reset in (Reset.CONNECT_FAILURE, Reset.CONNECT_TIMEOUT):
+            self._upstream.reachability.refused(host, outcome.at, rng)
+
+    def _pick(self, tried: list[Host], rng: Rng, now: float) -> Host:
         upstream, retry = self._upstream, self._retry
         avoid = tried if retry is not None and retry.policy.previous_hosts else ()
-        host = upstream.pick(avoid, retry.policy.host_selection_attempts if retry is not None else 0, rng)
+        host = upstream.pick(avoid, retry.policy.host_selection_attempts if retry is not None else 0, rng, now)
         if host is None:
             reason = "all are unhealthy or draining" if upstream.hosts else "it has none"
             raise fail(errors.NoHealthyUpstream, f"no endpoint of {upstream.name} can be used: {reason}", self._record)

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.snapshot import ClusterConfig
-from meshlib.policy.balancing import Balancer, Host, build_balancer
+from meshlib.policy.balancing import Balancer, Host, build_balancer, usable
 from meshlib.policy.budget import may_retry
+from meshlib.policy.reachability import Reachability
 from meshlib.policy.retrying import excludes
 from meshlib.policy.rng import Rng
+
+_REDRAWS = 4
+"""Picks again before the hosts are gone through one by one, when the balancer keeps giving ones that refuse connections."""
 
 
 class Upstream:
@@ -22,6 +26,7 @@ class Upstream:
     __slots__ = (
         "_balancer",
         "_endpoints",
+        "_usable",
         "active",
         "active_retries",
         "cluster",
@@ -29,6 +34,7 @@ class Upstream:
         "error",
         "hosts",
         "name",
+        "reachability",
     )
 
     def __init__(self, name: str) -> None:
@@ -38,8 +44,10 @@ class Upstream:
         self.hosts: dict[str, Host] = {}
         self.active = 0  # calls in flight, waiting for a retry included
         self.active_retries = 0
+        self.reachability = Reachability()
         self.connections: object = None  # the runtime's limits object, shared by the cluster's pools
         self._endpoints: Sequence[Endpoint] = ()
+        self._usable: Sequence[Host] = ()
         self._balancer: Balancer | None = None
 
     def update(self, config: ClusterConfig, rng: Rng) -> list[Host]:
@@ -58,11 +66,16 @@ class Upstream:
             host.weight = max(endpoint.weight, 1)
             hosts[endpoint.key] = host
         self.hosts = hosts
-        self._balancer = build_balancer(cluster, hosts.values(), rng)
+        self._usable = usable(hosts.values())
+        self._balancer = build_balancer(cluster, self._usable, rng)
+        self.reachability.keep(self._usable)
         return [host for key, host in before.items() if key not in hosts]
 
-    def pick(self, tried: Sequence[Host], attempts: int, rng: Rng) -> Host | None:
-        """A host, avoiding those already tried for up to `attempts` further picks; None: there is none to pick from."""
+    def pick(self, tried: Sequence[Host], attempts: int, rng: Rng, now: float) -> Host | None:
+        """A host, avoiding those already tried for up to `attempts` further picks; None: there is none to pick from.
+
+        One that refused a connection a moment ago is left alone as long as there is another.
+        """
         balancer = self._balancer
         if balancer is None:
             return None
@@ -72,7 +85,25 @@ class Upstream:
                 if not excludes(tried, host):
                     break
                 host = balancer.pick(rng)
+        if self.reachability:
+            host = self._reachable(host, balancer, tried, rng, now)
         return host
+
+    def _reachable(self, host: Host, balancer: Balancer, tried: Sequence[Host], rng: Rng, now: float) -> Host:
+        """`host`, or another in its place if it refuses connections; the same if all do."""
+        avoids = self.reachability.avoids
+        chosen = host
+        for _ in range(_REDRAWS):
+            if not avoids(chosen, now):
+                break
+            chosen = balancer.pick(rng)
+        if avoids(chosen, now):
+            start = rng.randrange(len(self._usable))
+            rest = (*self._usable[start:], *self._usable[:start])
+            fallback = next((each for each in rest if not avoids(each, now)), host)
+            chosen = next((each for each in rest if not avoids(each, now) and not excludes(tried, each)), fallback)
+        self.reachability.chosen(chosen, now, rng)
+        return chosen
 
     def may_retry(self) -> bool:
         """Asks the budget; the caller counts `active_retries`."""
