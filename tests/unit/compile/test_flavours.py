@@ -245,7 +245,8 @@ def test_order_of_instances_does_not_change_the_bytes() -> None:
 
 def test_labels_travel_where_they_are_used() -> None:
     name = f"outbound|80|v2|{HOST}"
-    for flavour, sent in (("meshlib", True), ("envoy", True), ("grpc", False)):
+    expected: dict[Flavour, bool] = {"meshlib": True, "envoy": True, "grpc": False}
+    for flavour, sent in expected.items():
         (item,) = endpoints(flavour, name).endpoints[0].lb_endpoints
         assert item.HasField("metadata") == sent, flavour
 
