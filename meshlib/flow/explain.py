@@ -14,6 +14,7 @@ from meshlib.policy.routing import compile_path
 from meshlib.xds.decode import decode
 from meshlib.xds.join import join
 from meshlib.xds.states import ResourceKey, ResourceState, Status
+from meshlib.xds.types import LISTENER
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ def explain(
     for type_url, value in resources:
         name, decoded = decode(type_url, value)
         states[type_url, name] = ResourceState(Status.ACKED, decoded)
+    # The resources are all that a client would get: what is not among them does not exist.
+    states.setdefault((LISTENER, authority), ResourceState(Status.DOES_NOT_EXIST))
     snapshot = join(states, [authority], Snapshot()).snapshot
     found = snapshot.targets.get(authority)
     if found is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -64,7 +64,6 @@ class Editor:
     async def apply(self, files: views.Files, *, dry_run: bool = False, expect: int | None = None) -> views.Applied:
         """Create or change what `files` say."""
         wanted, findings = read_files(files)
-        self._refuse(findings)
         self._keep_files_apart(wanted)
 
         def edited(stored: Mapping[str, views.Document]) -> dict[str, views.Document]:
@@ -82,8 +81,8 @@ class Editor:
 
         async def check() -> Edit:
             content = await self._current(expect)
-            found = tuple(findings) + self._judged(content, edited(documents_of(content)), located=wanted)
-            return Edit(content, edited(documents_of(content)), frozenset(wanted), found)
+            after = edited(documents_of(content))
+            return Edit(content, after, frozenset(wanted), self._judged(content, after, located=wanted, read=findings))
 
         return await self._carry_out(check, commit, dry_run=dry_run, expect=expect)
 
@@ -136,11 +135,10 @@ class Editor:
     async def compare(self, files: views.Files) -> views.Difference:
         """What applying `files` would change."""
         wanted, findings = read_files(files)
-        self._refuse(findings)
         content = await self._revisions.read()
         stored = documents_of(content)
         after = changes.applied(stored, {key: dict(resource.document) for key, resource in wanted.items()})
-        found = tuple(findings) + self._judged(content, after, located=wanted)
+        found = self._judged(content, after, located=wanted, read=findings)
         return views.Difference(
             since=content.revision, to=0, changes=changes.between(stored, after), findings=finding_views(found)
         )
@@ -271,23 +269,26 @@ class Editor:
         after: Mapping[str, views.Document],
         *,
         located: Mapping[str, ConfigResource] | None = None,
+        read: Iterable[Finding] = (),
         refuse: bool = True,
     ) -> tuple[Finding, ...]:
-        """What the change is to be told: findings of what it names, and new ones elsewhere.  Raises `Problem` on errors."""
+        """What is to be said of a change: findings of reading it, of what it names, and new ones elsewhere.
+
+        Raises `Problem` with all of them if one of them is an error.
+        """
+        # What was stored by an earlier version with laxer rules must not stand in the way of everything else.
         before = {_identity(finding) for finding in self._findings(content, documents_of(content))}
         found = [
-            finding
-            for finding in self._findings(content, after, located)
-            if finding.resource in (located or {}) or _identity(finding) not in before
+            *read,
+            *(
+                finding
+                for finding in self._findings(content, after, located)
+                if finding.resource in (located or {}) or _identity(finding) not in before
+            ),
         ]
-        if refuse:
-            # What was stored by an earlier version with laxer rules must not stand in the way of everything else.
-            self._refuse(found)
+        if refuse and any(refuses(finding) for finding in found):
+            raise invalid(finding_views(found))
         return tuple(found)
-
-    def _refuse(self, findings: Collection[Finding]) -> None:
-        if any(refuses(finding) for finding in findings):
-            raise invalid(finding_views(findings))
 
     def _keep_files_apart(self, keys: Collection[str]) -> None:
         for resource in self._surroundings().files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -58,6 +58,9 @@ def get(kind: str | None, name: str | None, *, namespace: str | None, session: S
     if name or (kind and "/" in kind):
         key = resource_named(kind, name, namespace or "default")
         item = session.client.get("/v1/config/" + "/".join(map(segment, key)), views.Item)
+        if session.form == "yaml":
+            _print_yaml([item])
+            return
         session.emit(
             item.document,
             human=lambda: render.listing(views.Listing(revision=0, items=[item])),
@@ -68,7 +71,7 @@ def get(kind: str | None, name: str | None, *, namespace: str | None, session: S
     found = session.client.get("/v1/config", views.Listing, kind=wanted, namespace=namespace)
     if session.form == "yaml":
         # What `apply -f -` takes, not what the API answered.
-        click.echo(output.yaml_text(*(item.document for item in found.items)) if found.items else "", nl=False)
+        _print_yaml(found.items)
         return
     session.emit(found, human=lambda: render.listing(found), names=lambda: [item.resource for item in found.items])
 
@@ -137,6 +140,12 @@ def history(*, limit: int, session: Session) -> None:
 def rollback(revision: int, *, write: Write, session: Session) -> None:
     """Make the configuration of REVISION the newest one.  History is kept, so this too can be rolled back."""
     _change(session, "/v1/rollback", views.RollbackRequest(revision=revision, message=write.message, author=_author()), write)
+
+
+def _print_yaml(items: Iterable[views.Item]) -> None:
+    from meshlib_control.config import dump_document
+
+    click.echo("---\n".join(dump_document(item.document) for item in items), nl=False)
 
 
 def _files(texts: Texts, *, namespace: str, message: str = "") -> views.Files:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -12,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from meshlib_control.admin import views
-from meshlib_control.cli.output import yaml_text
 
 STYLES = {
     "SYNCED": "green",
@@ -37,7 +35,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Renderabl
     """Columns without lines, as kubectl's; a word that has a style is coloured, and never says less without it."""
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
     for column in columns:
-        drawn.add_column(column, no_wrap=True, overflow="fold")
+        drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
     return drawn
@@ -84,8 +82,10 @@ def history(log: views.History, *, now: datetime) -> RenderableType:
 
 def unified(change: views.Change) -> str:
     """One resource's change as a unified diff of YAML."""
-    before = _sorted_yaml(change.before).splitlines(keepends=True)
-    after = _sorted_yaml(change.after).splitlines(keepends=True)
+    from meshlib_control.config import dump_document
+
+    before = dump_document(change.before).splitlines(keepends=True) if change.before is not None else []
+    after = dump_document(change.after).splitlines(keepends=True) if change.after is not None else []
     return "".join(
         difflib.unified_diff(
             before,
@@ -94,11 +94,6 @@ def unified(change: views.Change) -> str:
             tofile=f"b/{change.resource}" if after else "/dev/null",
         )
     )
-
-
-def _sorted_yaml(document: views.Document | None) -> str:
-    """The order of keys means nothing, so it must not make a difference."""
-    return yaml_text(json.loads(json.dumps(document, sort_keys=True))) if document is not None else ""
 
 
 def difference(changes: Sequence[views.Change]) -> RenderableType:

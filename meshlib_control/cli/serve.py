@@ -107,6 +107,7 @@ def serve(**options: Any) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=options["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("uvicorn").setLevel("WARNING")  # its start and end are ours
     try:
         settings = _settings(options)
     except SettingsError as error:

@@ -191,11 +191,11 @@ def test_delete_by_name_and_by_file(file: Path) -> None:
 
 
 def test_diff_prints_a_unified_diff_and_exits_with_1_if_there_is_one(file: Path) -> None:
-    change = {"resource": "VirtualService/default/a", "action": "configured", "before": {"a": 1}, "after": {"a": 2}}
+    change = {"resource": "VirtualService/default/a", "action": "configured", "before": {"kind": "A"}, "after": {"kind": "B"}}
     service = ScriptedService({"POST /v1/diff": {"since": 3, "to": 0, "changes": [change]}})
     result = service.run("diff", "-f", str(file))
     assert result.exit_code == 1
-    assert "-a: 1\n+a: 2" in result.stdout
+    assert "-kind: A\n+kind: B" in result.stdout
     service.answers["POST /v1/diff"] = {"since": 3, "to": 0, "changes": []}
     same = service.run("diff", "-f", str(file))
     assert (same.exit_code, same.stdout, same.stderr) == (0, "", "No differences.\n")
