@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -98,8 +99,13 @@ def _group(group: endpoint_pb2.LocalityLbEndpoints, problems: Problems, *, field
             if raw not in labels_of:
                 labels_of[raw] = _labels(item.metadata)
             labels = labels_of[raw]
-        found.append(Endpoint(literal, port, weight or 1, locality, priority, health, endpoint.hostname, labels))
+        found.append(_interned(literal, port, weight or 1, locality, priority, health, endpoint.hostname, labels))
     return found
+
+
+# An endpoint is in the cluster of its service and in that of its subset, and most of a version's endpoints are those of the
+# version before: equal ones are one object, which is also what makes comparing the two versions fast.
+_interned = lru_cache(maxsize=32_768)(Endpoint)
 
 
 def _is_other_address(literal: str, *, host_names: bool) -> bool:
