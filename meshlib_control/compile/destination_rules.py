@@ -64,6 +64,9 @@ class DestinationRules:
             hosts = by_namespace.setdefault(rule.namespace, {})
             hosts[rule.host] = (*hosts.get(rule.host, ()), rule)
         self._by_namespace = by_namespace
+        self._wildcards = {
+            owner: tuple(pattern for pattern in hosts if is_wildcard(pattern)) for owner, hosts in by_namespace.items()
+        }
         self.selector_keys = frozenset(key for rule in merged.values() for key, _ in rule.selector)
         """Labels of callers that some rule asks for."""
 
@@ -96,9 +99,9 @@ class DestinationRules:
         hosts = self._by_namespace.get(owner, {})
         if host in hosts:
             yield host, hosts[host]
-        for pattern, rules in hosts.items():
-            if pattern != host and is_wildcard(pattern) and matches(pattern, host):
-                yield pattern, rules
+        for pattern in self._wildcards.get(owner, ()):
+            if pattern != host and matches(pattern, host):
+                yield pattern, hosts[pattern]
 
     def subset_names(self, host: str) -> frozenset[str]:
         """Subsets of `host` in any rule, whoever sees it."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable
 from ipaddress import ip_address
 
 ANY = "*"
 
 
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+
+
 def is_address(name: str) -> bool:
+    """An IP address; IPv6 with or without brackets."""
+    if ":" not in name:  # by expression: asked for each endpoint, and `ipaddress` takes ten times as long
+        return _IPV4.fullmatch(name) is not None
     try:
         return bool(ip_address(name.strip("[]")))
     except ValueError:
