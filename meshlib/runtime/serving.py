@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from contextvars import Token
 from types import TracebackType
 
 from meshlib.flow.server import Handle, ServerFlow, server_flow
 from meshlib.model.inbound import Refusal, RequestContext, ServerRequest
 from meshlib.runtime.context import CURRENT
+from meshlib.runtime.fork import forget_in_child
 
 
 class Inbound:
@@ -17,18 +17,19 @@ class Inbound:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
+        self._idle = threading.Condition()
         self.active = 0  # requests in the application now
         self.served = 0
         self.refused = 0
         self.draining = False
+        forget_in_child(self)
 
     def serve(self, request: ServerRequest) -> Serving:
         """Begin a request.  Look at `Serving.refusal` first; otherwise run the application inside of ``with``."""
         return Serving(self, server_flow(request, time.monotonic()))
 
     def wait_idle(self, timeout: float) -> bool:
-        """Block until nothing is being served any more; False when `timeout` seconds passed first."""
+        """Block until nothing is being served any more; False when `timeout` seconds passed first.  Only while draining."""
         with self._idle:
             return self._idle.wait_for(lambda: self.active == 0, timeout)
 
@@ -37,11 +38,18 @@ class Inbound:
             self.active += 1
 
     def left(self) -> None:
-        with self._idle:
+        with self._lock:
             self.active -= 1
             self.served += 1
-            if self.active == 0:
+        if self.draining and self.active == 0:
+            with self._idle:
                 self._idle.notify_all()
+
+    def forget(self) -> None:
+        """In a forked child: what is in flight is in flight in the parent."""
+        self._lock = threading.Lock()
+        self._idle = threading.Condition()
+        self.active = 0
 
 
 class Serving:
@@ -56,15 +64,14 @@ class Serving:
     def __init__(self, inbound: Inbound, flow: ServerFlow) -> None:
         self._inbound = inbound
         self._flow = flow
-        self._token: Token[RequestContext | None] | None = None
         self.refusal: Refusal | None = None
-        self.context = RequestContext()
-        self.target = b""
         self.close = inbound.draining
         try:
             handle: Handle = next(flow)
         except StopIteration as stop:
             self.refusal = stop.value
+            self.context = RequestContext()
+            self.target = b""
             inbound.refused += 1
         else:
             self.context = handle.context
@@ -77,10 +84,9 @@ class Serving:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._inbound.left()
-        if self._token is not None:
-            try:
-                CURRENT.reset(self._token)
-            except ValueError:
-                # A WSGI server may finish a body in another context than it began in; that context ends with the request.
-                CURRENT.set(None)
+        try:
+            CURRENT.reset(self._token)
+        except ValueError:
+            # A WSGI server may finish a body in another context than it began in; that context ends with the request.
+            CURRENT.set(None)
         self._flow.close()
