@@ -40,6 +40,7 @@ class FakeConsul:
         self.forced_index: int | None = None
         self.instant = False
         self.stuck = False  # contents change, the index does not, and nobody is woken
+        self.hold = 0.0  # seconds on top of what a query asks for
         self.leader = True
         self.stale_reads = True  # whether stale reads are answered without a leader
         self.last_contact = 0  # milliseconds, of stale reads
@@ -142,6 +143,7 @@ class FakeConsul:
 
     async def _answer(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         await self._block(request)
+        await asyncio.sleep(self.hold)
         if self.status is not None:
             return self.status, {}, b"forced"
         if self.raw is not None:
