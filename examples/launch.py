@@ -17,12 +17,12 @@ class Launch:
     def __init__(self, *, consul: bool = False) -> None:
         self._stack = ExitStack()
         self._group = self._stack.enter_context(ProcessGroup())
-        self.control = ControlService(self._group)
+        self.control = ControlService(self._group, show=show)
         self._stack.callback(self.control.close)
         self._served = 0
         if consul:
-            print("$", self.control.start_consul())
-        print("$", self.control.start())
+            self.control.start_consul()
+        self.control.start()
 
     def __enter__(self) -> Launch:
         return self
@@ -40,29 +40,29 @@ class Launch:
             "MESHLIB_PORT": str(port),
             "PYTHONPATH": str(Path.cwd()),
         }
-        self._served += 1
+        self._served += 1  # names the log
         command = server(application, port, wsgi=wsgi, **settings)
         self._group.start(f"{service}-{self._served}", command)
-        print("$", command.shown)
-        self.control.wait_registered(self._served)
+        show(command.shown)
+        self.control.wait_registered(port)
         return port
 
     def apply(self, file: Path) -> None:
         """``meshctl apply -f FILE``; returns when every client has it."""
-        shown, applied = self.control.change("apply", "-f", str(file))
-        print("$", shown)
-        self.control.wait_synced(applied.revision)
+        self.control.change("apply", "-f", str(file))
 
     def run(self, module: str, *arguments: str) -> None:
-        """Start a program that runs until the end, outside of the mesh."""
-        command = python(module, *arguments, PYTHONPATH=str(Path.cwd()))
-        print("$", command.shown)
+        """Start a program outside of the mesh that listens on a port, its last argument; returns when the catalog has it."""
+        port = free_ports(1)[0]
+        command = python(module, *arguments, str(port), PYTHONPATH=str(Path.cwd()))
+        show(command.shown)
         self._group.start(module, command)
+        self.control.wait_registered(port)
 
     def call(self, module: str, *arguments: str) -> None:
         """Run a program to its end; what it prints is shown."""
         command = python(module, *arguments, MESHLIB_CONTROL=self.control.xds, PYTHONPATH=str(Path.cwd()))
-        print("$", command.shown, flush=True)
+        show(command.shown)
         process = self._group.start(module, command, stdout=subprocess.PIPE)
         assert process.process.stdout is not None
         for line in process.process.stdout:
@@ -70,3 +70,7 @@ class Launch:
         code = self._group.ended(process)
         if code:
             raise DemoFailed(f"{module} exited with {code}:\n{process.tail()}")
+
+
+def show(command: str) -> None:
+    print("$", command, flush=True)

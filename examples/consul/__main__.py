@@ -5,6 +5,5 @@ from examples.launch import Launch
 with Launch(consul=True) as mesh:
     mesh.serve("hello", "examples.hello.server:app")
     mesh.run("examples.consul.legacy", mesh.control.consul)
-    mesh.control.wait_registered(2)
     mesh.call("examples.consul.catalog", mesh.control.consul)
     mesh.call("examples.consul.client")

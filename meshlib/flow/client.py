@@ -13,7 +13,8 @@ Each stands where it does for a reason:
 5. **Endpoint** inside of the loop: each try balances anew and avoids the hosts that have already failed this call, and those
    that refused anybody's connection a moment ago.
 6. **Budget** after the policy has said yes and before any waiting: a retry holds its slot from then until it is decided, so a
-   burst of failures cannot book more retries than the budget allows.
+   burst of failures cannot book more retries than the budget allows.  A try that made no connection is outside of it, as
+   gRPC's transparent retries are (gRFC A6): it reached nobody, so trying elsewhere adds no load to anybody.
 7. **Backoff** last, and only if the deadline leaves room for it: sleeping into a timeout helps nobody.
 
 A flow never reads a clock: the time comes in with each outcome.  It raises the MeshError that the caller gets, or returns the
@@ -162,8 +163,9 @@ class _Tries:
                     if not served:
                         host.active -= 1
                 tried.append(host)
-                upstream.active_retries += 1
-                holds_retry = True
+                if not _reached_nobody(outcome):
+                    upstream.active_retries += 1
+                    holds_retry = True
                 now = outcome.at
                 if pause > 0.0:
                     woken = yield Sleep(pause)
@@ -177,7 +179,7 @@ class _Tries:
         """Whether the endpoint takes connections: the next calls profit from it."""
         if outcome.reset is None:
             self._upstream.reachability.answered(host)
-        elif outcome.reset in (Reset.CONNECT_FAILURE, Reset.CONNECT_TIMEOUT):
+        elif _reached_nobody(outcome):
             self._upstream.reachability.refused(host, outcome.at, rng)
 
     def _pick(self, tried: list[Host], rng: Rng, now: float) -> Host:
@@ -213,7 +215,7 @@ class _Tries:
         if strategies is None and record.attempts > retry.policy.attempts:
             record.flag("URX")
             return None
-        if not upstream.may_retry():
+        if not _reached_nobody(outcome) and not upstream.may_retry():
             record.flag("UO")
             return None
         if strategies is None:
@@ -227,6 +229,10 @@ class _Tries:
         if self._deadline is not None and outcome.at + pause >= self._deadline:
             return None
         return pause
+
+
+def _reached_nobody(outcome: Outcome) -> bool:
+    return outcome.reset is Reset.CONNECT_FAILURE or outcome.reset is Reset.CONNECT_TIMEOUT
 
 
 def overridden_retry(retry: Retry | None, overrides: Overrides) -> Retry | None:

@@ -1,35 +1,39 @@
-"""A control service of the demo's own, and what an operator does with it: every act also says how people repeat it."""
+"""A control service of the demo's own, and what an operator does with it."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import msgspec
 
 from meshlib_control.admin import views
-from meshlib_control.demo.processes import Command, DemoFailed, ProcessGroup, Running, free_ports, program
+from meshlib_control.demo.processes import Command, DemoFailed, ProcessGroup, Running, free_ports, installed, program, relative
 
 START_TIMEOUT = 30.0  # seconds for a process to be ready
 SYNC_TIMEOUT = 15.0  # seconds for a change to reach every client
 LEASE = 5.0  # seconds without a sign of life after which an instance is dropped
 Pause = Callable[[float], None]
+Show = Callable[[str], None]
 
 
 class ControlService:
-    """`meshctl serve` as a process.  `pause` is how time passes while something is awaited."""
+    """`meshctl serve` as a process.
 
-    def __init__(self, group: ProcessGroup, *, pause: Pause = time.sleep) -> None:
+    `show` gets every command as it is run, in the form in which people repeat it; `pause` is how time passes while something
+    is awaited.
+    """
+
+    def __init__(self, group: ProcessGroup, *, show: Show, pause: Pause = time.sleep) -> None:
         self.xds = ""  # host:port
         self.admin = ""  # URL
         self.consul = ""  # URL of the agent, if there is one
         self._group = group
+        self._show = show
         self._pause = pause
         self._store = ["--data", str(group.folder / "control")]
         self._process: Running | None = None
@@ -39,7 +43,7 @@ class ControlService:
     def close(self) -> None:
         self._api.close()
 
-    def start_consul(self) -> str:
+    def start_consul(self) -> None:
         """A Consul agent in memory; configuration and catalog will be kept there."""
         binary = program("consul", "consul/usr/bin/consul")
         if binary is None:
@@ -49,44 +53,46 @@ class ControlService:
         words += f" -http-port {http} -serf-lan-port {serf} -server-port {server} -serf-wan-port -1 -dns-port -1 -grpc-port -1"
         # Its own limit of 200 connections a client is for agents that strangers can reach.
         arguments = [*words.split(), "-hcl", "limits { http_max_conns_per_client = 2000 }"]
-        shown = shlex.join(["consul", *arguments])
-        self._group.start("consul", Command([str(binary), *arguments], {}, shown))
+        command = Command([str(binary), *arguments], {}, shlex.join(["consul", *arguments]))
+        self._show(command.shown)
+        self._group.start("consul", command)
         self.consul = f"http://127.0.0.1:{http}"
         self.wait(lambda: self._api.get(f"{self.consul}/v1/catalog/nodes").json(), f"a leader of Consul at {self.consul}")
         self._store = ["--store", f"consul://127.0.0.1:{http}", "--consul-catalog", f"consul://127.0.0.1:{http}"]
-        return shown
 
-    def start(self) -> str:
+    def start(self) -> None:
         """Start it; again on the ports that it had before."""
         listen, admin = self.xds or "127.0.0.1:0", self.admin.removeprefix("http://") or "127.0.0.1:0"
         options = ["--listen", listen, "--admin", admin, "--lease-ttl", f"{LEASE:g}", *self._store]
+        self._show(meshctl("serve", *options).shown)
         self._process = self._group.start("control", meshctl("serve", *options, "-o", "json", "--log-level", "warning"))
         addresses = json.loads(self._process.first_line(START_TIMEOUT))
         self.xds, self.admin = addresses["xds"], addresses["admin"]
-        return meshctl("serve", *options).shown
 
-    def restart(self, *, away: float) -> str:
+    def restart(self, *, away: float) -> None:
         """Stop it, leave it away for `away` seconds, start it again."""
         assert self._process is not None
-        pid = self._process.pid
+        self._show(f"kill {self._process.pid}")
         self._group.stop(self._process)
         self._pause(away)
-        return f"kill {pid}; sleep {away:.1f}; {self.start()}"
+        self.start()
 
-    def meshctl(self, *words: str) -> tuple[str, bytes]:
-        """Run a meshctl command; how people repeat it, and its answer as JSON."""
+    def meshctl(self, *words: str) -> bytes:
+        """Run a meshctl command; its answer as JSON."""
+        self._show(meshctl(*words).shown)
         command = meshctl(*words, "-o", "json")
         self._runs += 1
         running = self._group.start(f"meshctl-{self._runs}", command, MESHCTL_SERVER=self.admin)
         code = self._group.ended(running, pause=self._pause)
         if code:
             raise DemoFailed(f"{command.shown} exited with {code}:\n{running.tail()}")
-        return meshctl(*words).shown, running.out.read_bytes()
+        return running.out.read_bytes()
 
-    def change(self, *words: str) -> tuple[str, views.Applied]:
-        """Run a meshctl command that changes the configuration."""
-        shown, answer = self.meshctl(*words)
-        return shown, msgspec.json.decode(answer, type=views.Applied)
+    def change(self, *words: str) -> views.Applied:
+        """Run a meshctl command that changes the configuration; returns when every client has confirmed what it did."""
+        applied = msgspec.json.decode(self.meshctl(*words), type=views.Applied)
+        self.wait_synced(applied.revision)
+        return applied
 
     def head(self) -> int:
         """The newest revision of the configuration."""
@@ -95,26 +101,24 @@ class ControlService:
     def is_configured(self) -> bool:
         return bool(msgspec.json.decode(self._get("/v1/config"), type=views.Listing).items)
 
-    def wait_registered(self, count: int) -> None:
-        """Until the catalog has `count` healthy instances."""
+    def wait_registered(self, *ports: int) -> None:
+        """Until the catalog has a healthy instance on each of these ports."""
 
         def registered() -> bool:
             endpoints = msgspec.json.decode(self._get("/v1/endpoints"), type=views.Endpoints).endpoints
-            return sum(endpoint.health.upper() == "HEALTHY" for endpoint in endpoints) >= count
+            return set(ports) <= {endpoint.port for endpoint in endpoints if endpoint.health.upper() == "HEALTHY"}
 
-        self.wait(registered, f"{count} registered instances at {self.admin}")
+        self.wait(registered, f"instances on the ports {ports} to register at {self.admin}")
 
-    def wait_synced(self, revision: int) -> float:
-        """Until every client has confirmed `revision`; the seconds that it took."""
+    def wait_synced(self, revision: int) -> None:
+        """Until every client has confirmed `revision`."""
 
         def synced() -> bool:
             status = msgspec.json.decode(self._get("/v1/status"), type=views.Status)
             states = {sync.state for client in status.clients for sync in client.types.values()}
             return status.control.revision >= revision and bool(status.clients) and not states & {"STALE", "NACK"}
 
-        started = time.monotonic()
         self.wait(synced, f"every client to confirm revision {revision}", SYNC_TIMEOUT)
-        return time.monotonic() - started
 
     def wait(self, reached: Callable[[], object], what: str, timeout: float = START_TIMEOUT) -> None:
         """Until `reached()` is true; raises `DemoFailed` when a process ends meanwhile, or after `timeout` seconds."""
@@ -135,15 +139,8 @@ class ControlService:
 
 def meshctl(*words: str) -> Command:
     """Meshctl by this interpreter, shown as people type it here, with paths below the current folder made relative."""
-    beside = Path(sys.executable).with_name("meshctl")
-    name = "meshctl" if shutil.which("meshctl") or not beside.exists() else _relative(str(beside))
     return Command(
         arguments=[sys.executable, "-m", "meshlib_control", *words],
         environment={},
-        shown=shlex.join([name, *map(_relative, words)]),
+        shown=shlex.join([installed("meshctl"), *map(relative, words)]),
     )
-
-
-def _relative(word: str) -> str:
-    path = Path(word)
-    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else word

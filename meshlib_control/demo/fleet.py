@@ -6,7 +6,7 @@ import signal
 import subprocess
 from typing import IO
 
-from meshlib_control.demo.control import ControlService
+from meshlib_control.demo.control import ControlService, Show
 from meshlib_control.demo.processes import Command, ProcessGroup, Running, free_ports, python
 
 VERSIONS = {
@@ -21,10 +21,11 @@ VERSIONS = {
 
 
 class Fleet:
-    """The application's processes.  What is done to them also says how people repeat it."""
+    """The application's processes.  `show` gets each command as it is run, in the form in which people repeat it."""
 
-    def __init__(self, group: ProcessGroup, control: ControlService) -> None:
+    def __init__(self, group: ProcessGroup, control: ControlService, *, show: Show) -> None:
         self._group = group
+        self._show = show
         self._control = control
         self._instances: dict[str, Running] = {}
         self._load: Running | None = None
@@ -40,24 +41,30 @@ class Fleet:
 
     def start(self) -> None:
         """All instances at once; returns when the mesh has them."""
-        for name in VERSIONS:
-            self.start_instance(name)
-        self._control.wait_registered(len(VERSIONS))
+        self._control.wait_registered(*[self._start(name) for name in VERSIONS])
 
-    def start_instance(self, name: str) -> str:
+    def start_instance(self, name: str) -> None:
+        """One more; returns when the mesh has it, and it has what it needs of the mesh."""
+        port = self._start(name)
+        self._show(self._instances[name].command.shown)
+        self._control.wait_registered(port)
+        self._control.wait_synced(0)
+
+    def _start(self, name: str) -> int:
+        """Start an instance; its port."""
         service, version = name.rpartition("-")[0], VERSIONS[name]
         port = free_ports(1)[0]
         command = server(
             f"meshlib_control.demo.bookinfo.{service}:app",
             port,
             wsgi=service == "ratings",
-            SERVICE_VERSION=version,
-            MESHLIB_PORT=str(port),
-            MESHLIB_LABELS=f"app={service},version={version}",
             **self._environment(service),
+            MESHLIB_LABELS=f"app={service},version={version}",
+            MESHLIB_PORT=str(port),
+            SERVICE_VERSION=version,
         )
         self._instances[name] = self._group.start(name, command)
-        return command.shown
+        return port
 
     def start_load(self, rate: float) -> IO[bytes]:
         """The load, at so many requests a second; what it writes."""
@@ -66,11 +73,11 @@ class Fleet:
         assert self._load.process.stdout is not None
         return self._load.process.stdout
 
-    def kill(self, name: str) -> str:
+    def kill(self, name: str) -> None:
         """End an instance without a warning."""
         running = self._instances.pop(name)
+        self._show(f"kill -9 {running.pid}")
         self._group.stop(running, signal.SIGKILL)
-        return f"kill -9 {running.pid}"
 
     def _environment(self, service: str) -> dict[str, str]:
         return {"MESHLIB_CONTROL": self._control.xds, "MESHLIB_SERVICE": service}

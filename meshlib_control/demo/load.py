@@ -75,7 +75,7 @@ async def run(rate: float, visitors: int) -> None:
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rate", type=float, default=80.0, help="requests a second, over all visitors")
-    options.add_argument("--visitors", type=int, default=8, help="requests at the same time, at most")
+    options.add_argument("--visitors", type=int, default=4, help="requests at the same time, at most")
     chosen = options.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(chosen.rate, chosen.visitors))

@@ -168,15 +168,27 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
         process.wait()
 
 
-def python(module: str, *arguments: str, shown: str = "", **environment: str) -> Command:
-    """`python -m module`, with this interpreter; `shown` where a program of that name is on PATH."""
-    words = ["python", "-m", module, *arguments]
+def python(module: str, *arguments: str, **environment: str) -> Command:
+    """`python -m module`, with this interpreter."""
     settings = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     return Command(
-        arguments=[sys.executable, *words[1:]],
+        arguments=[sys.executable, "-m", module, *arguments],
         environment=environment,
-        shown=" ".join([*settings, shown or shlex.join(words)]),
+        shown=" ".join([*settings, shlex.join([installed("python"), "-m", module, *arguments])]),
     )
+
+
+def installed(name: str) -> str:
+    """A program of this interpreter's environment as people call it: by its name where PATH leads to it, else by its path."""
+    beside = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return relative(str(beside)) if beside.exists() and (found is None or Path(found) != beside) else name
+
+
+def relative(word: str) -> str:
+    """A path below the current folder as it is called from there; anything else as it is."""
+    path = Path(word)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else word
 
 
 def free_ports(count: int) -> list[int]:

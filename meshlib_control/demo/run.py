@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -72,8 +72,8 @@ class Director:
     """Plays steps, and keeps the figures of what the load reports meanwhile."""
 
     def __init__(self, group: ProcessGroup, screen: Screen, options: Options) -> None:
-        self.control = ControlService(group, pause=self.pause)
-        self._fleet = Fleet(group, self.control)
+        self.control = ControlService(group, show=self._show, pause=self.pause)
+        self._fleet = Fleet(group, self.control, show=self._show)
         self._group = group
         self._screen = screen
         self._options = options
@@ -86,8 +86,8 @@ class Director:
         """Everything runs and the load has its first answers."""
         self._screen.say("Starting a control service, seven instances of four services and a load, all on 127.0.0.1 ...")
         if self._options.consul:
-            self._screen.command(self.control.start_consul())
-        self._screen.command(self.control.start())
+            self.control.start_consul()
+        self.control.start()
         self._fleet.start()
         for name, pid in self._fleet.pids.items():
             self._screen.tell(f"{name:14} pid {pid}")
@@ -114,8 +114,7 @@ class Director:
         current = _Played(step=step, started=time.monotonic())
         self._close_before(current)
         self._screen.step(number, step.title)
-        current.command = step.act(Scene(control=self.control, fleet=self._fleet, tell=self._screen.tell, seconds=seconds))
-        self._screen.command(current.command)
+        step.act(Scene(control=self.control, fleet=self._fleet, tell=self._screen.tell, seconds=seconds))
         current.settled = time.monotonic()
         self.pause(max(SHORTEST, current.started + seconds - current.settled))
         with self._lock:
@@ -136,6 +135,11 @@ class Director:
         ends = [played.started for played in self._played[1:]] + [float("inf")]
         with self._lock:
             return self._results + [played.result(self._tally, end) for played, end in zip(self._played, ends, strict=False)]
+
+    def _show(self, command: str) -> None:
+        self._screen.command(command)
+        if self._played:
+            self._played[-1].commands.append(command)
 
     def pause(self, seconds: float) -> None:
         """Let time pass, and show what happens in it.  Raises `DemoFailed` if a process ends by itself."""
@@ -177,14 +181,14 @@ class _Played:
     step: Step
     started: float
     settled: float = float("inf")
-    command: str = ""
+    commands: list[str] = field(default_factory=list)
 
     def result(self, tally: Tally, end: float) -> Result:
         settled = tally.between(self.settled, end)
         return Result(
             name=self.step.name,
             title=self.step.title,
-            command=self.command,
+            command="; ".join(self.commands),
             found=tally.between(self.started, end),
             settled=settled,
             expected=self.step.expected,

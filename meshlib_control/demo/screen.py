@@ -53,6 +53,8 @@ class Screen:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console.width = 200  # nobody's terminal is to be fitted
         self._live: Live | None = None
         self._frame: Frame | None = None
         self._last_line = time.monotonic()
@@ -93,6 +95,8 @@ class Screen:
     def summary(self, results: list[Result], *, steps: int, seconds: float) -> None:
         """The last `steps` results and all bad ones, and the sums."""
         table = Table("step", "requests", "failed", "retries", "p50", "p99", "split", "", box=None, header_style="bold")
+        for column in table.columns:
+            column.no_wrap = True
         for result in [r for r in results[:-steps] if not r.is_good] + results[-steps:]:
             found = result.found
             table.add_row(

@@ -26,63 +26,58 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`act` does it and returns the command.  `expected`: the share of each version once all have it; empty: any."""
+    """`expected`: the share of each version once every client has what `act` did; empty: any."""
 
     name: str
     title: str
-    act: Callable[[Scene], str]
+    act: Callable[[Scene], None]
     expected: Mapping[str, float] = field(default_factory=dict)
 
 
-def _look(scene: Scene) -> str:
+def _start_over(scene: Scene) -> None:
     """Nothing is configured: in the first round because nothing was, later because it is deleted."""
-    if not scene.control.is_configured():
-        scene.tell("two instances of v3, one each of v1 and v2; no rule prefers any")
-        return scene.control.meshctl("endpoints", "reviews")[0]
-    return _change(scene, "delete", "-f", str(FILES / "reviews-0-100.yaml"))
+    if scene.control.is_configured():
+        _change(scene, "delete", "-f", str(FILES / "reviews-0-100.yaml"))
+    else:
+        scene.control.meshctl("endpoints", "reviews")
+    scene.tell("two instances of v3, one each of v1 and v2; no rule prefers any")
 
 
-def _apply(file: str) -> Callable[[Scene], str]:
+def _apply(file: str) -> Callable[[Scene], None]:
     return lambda scene: _change(scene, "apply", "-f", str(FILES / file), "-m", file.removesuffix(".yaml"))
 
 
-def _roll_back(scene: Scene) -> str:
-    return _change(scene, "rollback", str(scene.control.head() - 1), "-m", "v3 alone was too early")
+def _roll_back(scene: Scene) -> None:
+    _change(scene, "rollback", str(scene.control.head() - 1), "-m", "v3 alone was too early")
 
 
-def _change(scene: Scene, *words: str) -> str:
-    command, applied = scene.control.change(*words)
-    scene.tell(", ".join(f"{change.resource} {change.action}" for change in applied.changes))
-    seconds = scene.control.wait_synced(applied.revision)
-    scene.tell(f"revision {applied.revision} confirmed by every client {seconds:.2f} s after the command had ended")
-    return command
+def _change(scene: Scene, *words: str) -> None:
+    applied = scene.control.change(*words)
+    changes = ", ".join(f"{change.resource} {change.action}" for change in applied.changes)
+    scene.tell(f"{changes}; every client has confirmed revision {applied.revision}")
 
 
-def _kill(scene: Scene) -> str:
-    command = scene.fleet.kill(VICTIM)
-    scene.tell(f"{VICTIM} is gone without a goodbye; its calls under way and those that still find its address are retried")
-    return command
+def _kill(scene: Scene) -> None:
+    scene.fleet.kill(VICTIM)
+    scene.tell(f"{VICTIM} is gone without a goodbye: calls that it had, and those that still find its address, are retried")
 
 
-def _replace(scene: Scene) -> str:
-    command = scene.fleet.start_instance(VICTIM)
-    scene.control.wait_registered(len(scene.fleet.pids))
+def _replace(scene: Scene) -> None:
+    scene.fleet.start_instance(VICTIM)
     scene.tell(f"{VICTIM} is back as a new process on another port, and takes its share")
-    return command
 
 
-def _restart(scene: Scene) -> str:
+def _restart(scene: Scene) -> None:
     away = max(1.0, scene.seconds / 3)
-    command = scene.control.restart(away=away)
+    scene.control.restart(away=away)
     scene.control.wait_synced(0)
     scene.tell(f"the control service was away for {away:.1f} s: calls went on with what every process knew")
-    return command
 
 
 V3 = {"v1": 0.0, "v3": 1.0}
 
 STORY = (
-    Step("no-rules", "No rules: reviews' instances share the traffic", _look),
+    Step("no-rules", "No rules: reviews' instances share the traffic", _start_over),
     Step("canary-90-10", "Canary: 10 % of the traffic to v3", _apply("reviews-90-10.yaml"), {"v1": 0.9, "v3": 0.1}),
     Step("canary-50-50", "Half of the traffic to v3", _apply("reviews-50-50.yaml"), {"v1": 0.5, "v3": 0.5}),
     Step("canary-0-100", "All of the traffic to v3", _apply("reviews-0-100.yaml"), V3),

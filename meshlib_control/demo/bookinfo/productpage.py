@@ -19,6 +19,7 @@ mesh = Mesh.from_env()
 
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+    mesh.prefetch("details", "reviews")  # so that this process can call them from its first request on, come what may
     async with httpx.AsyncClient(transport=AsyncMeshTransport(mesh), timeout=5.0) as client:
         yield {"client": client}
 

@@ -22,6 +22,7 @@ mesh = Mesh.from_env()
 
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+    mesh.prefetch("ratings")  # so that this process can call them from its first request on, come what may
     async with httpx.AsyncClient(transport=AsyncMeshTransport(mesh), timeout=5.0) as client:
         yield {"client": client}
 
@@ -34,10 +35,22 @@ async def reviews(request: Request) -> JSONResponse:
     }
     if VERSION in COLOURS:
         response = await request.state.client.get(f"http://ratings/ratings/{request.path_params['book']}")
-        response.raise_for_status()
+        if response.is_error:
+            return JSONResponse({"error": f"{response.url} answered {response.status_code}: {response.text}"}, status_code=502)
         answer |= {"stars": response.json()["ratings"], "colour": COLOURS[VERSION]}
         answer["retries"] = response.extensions["meshlib"].attempts - 1
     return JSONResponse(answer)
 
 
-app = MeshMiddleware(Starlette(routes=[Route("/reviews/{book:int}", reviews)], lifespan=lifespan), mesh)
+async def unreachable(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": f"{type(error).__name__}: {error}"}, status_code=502)
+
+
+app = MeshMiddleware(
+    Starlette(
+        routes=[Route("/reviews/{book:int}", reviews)],
+        lifespan=lifespan,
+        exception_handlers={httpx.TransportError: unreachable},
+    ),
+    mesh,
+)

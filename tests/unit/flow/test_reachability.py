@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from meshlib import errors
-from meshlib.flow.client import Served, client_flow
+from meshlib.flow.client import ClientFlow, Served, client_flow
 from meshlib.flow.commands import Attempt, Sleep
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
@@ -139,3 +140,25 @@ def test_while_one_call_finds_out_others_stay_away() -> None:
     several.now += 1.3
     picked = [several.upstream.pick((), 0, several.rng, several.now) for _ in range(100)]
     assert sum(host is not None and host.key == DEAD for host in picked) == 1
+
+
+def test_connections_that_failed_do_not_use_up_the_retry_budget() -> None:
+    """Many calls meet a dead endpoint at the same moment, before the first has failed: each goes on to another one."""
+    several = world(refusing={DEAD})
+    dead = several.upstream.hosts[DEAD]
+    flows: list[ClientFlow] = []
+    while len(flows) < 10:
+        record = CallRecord(several.authority, several.now)
+        call = Call("GET", several.authority, "/", (), started=several.now)
+        flow = client_flow(call, several.destination, record, several.rng)
+        command = next(flow)
+        assert isinstance(command, Attempt)
+        if command.host is dead:
+            flows.append(flow)
+        else:
+            flow.close()
+    for flow in flows:  # all are under way when the first is refused
+        assert isinstance(flow.send(Outcome(several.now, reset=Reset.CONNECT_FAILURE, sent=False)), Sleep)
+    assert several.upstream.active_retries == 0
+    for flow in flows:
+        flow.close()
