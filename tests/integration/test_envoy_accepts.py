@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,24 +132,31 @@ def _world(servers: Mapping[str, backends.Backend], policy: str) -> World:
     )
 
 
+@contextmanager
+def _running(current: World, folder: Path) -> Iterator[tuple[envoy.Envoy, ads.AdsServer]]:
+    """Envoy in namespace `default` of this world, once it has taken resources of every type."""
+    scope = scope_of(current, Node(flavour="envoy"))
+
+    def resources(type_url: str, names: Collection[str] | None) -> Mapping[str, Message]:
+        found = generate(current, scope, type_url, names)
+        for message in found.values():
+            if isinstance(message, listener_pb2.Listener):
+                message.address.socket_address.port_value = 0  # the fixed one may be taken here
+        return found
+
+    with ads.serving(resources) as control, envoy.running(envoy.ads_bootstrap(control.port), folder) as process:
+        process.until(lambda: control.nacks or control.acked >= set(SHORT_NAMES), "answer to every type")
+        yield process, control
+
+
 @pytest.fixture(scope="module", params=["ALLOW_ANY", "REGISTRY_ONLY"])
 def sidecar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     folder: Path = tmp_path_factory.mktemp("envoy")
-    with backends.running(["reviews-v1", "reviews-v2", "ratings-v1"]) as servers:
-        current = _world(servers, request.param)
-        scope = scope_of(current, Node(flavour="envoy"))
-
-        def resources(type_url: str, names: Collection[str] | None) -> Mapping[str, Message]:
-            found = generate(current, scope, type_url, names)
-            for message in found.values():
-                if isinstance(message, listener_pb2.Listener):
-                    message.address.socket_address.port_value = 0  # the fixed one may be taken here
-            return found
-
-        with ads.serving(resources) as control, envoy.running(envoy.ads_bootstrap(control.port), folder) as process:
-            port = process.listener_port(PROXY_LISTENER)
-            process.until(lambda: control.acked >= set(SHORT_NAMES), "ACK of every type")
-            yield Sidecar(port, process, servers, control)
+    with (
+        backends.running(["reviews-v1", "reviews-v2", "ratings-v1"]) as servers,
+        _running(_world(servers, request.param), folder) as (process, control),
+    ):
+        yield Sidecar(process.listener_port(PROXY_LISTENER), process, servers, control)
 
 
 def test_nothing_is_refused(sidecar: Sidecar) -> None:
@@ -230,3 +238,39 @@ def test_limits_arrive(sidecar: Sidecar) -> None:
     assert f"{name}::default_priority::max_connections::64" in text
     assert f"{name}::default_priority::max_requests::64" in text
     assert "outbound|80||ratings.default.svc.cluster.local::default_priority::max_connections::4294967295" in text
+
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.yaml"))
+SAMPLES = Path(__file__).parents[3] / "shared" / "corpora" / "bookinfo"
+IN_SCOPE = ("destination-rule-all", "destination-rule-reviews", "virtual-service-reviews-test-v2", "virtual-service-details-v2")
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.stem)
+def test_golden_configuration_is_taken(case: Path, tmp_path: Path) -> None:
+    with _running(world(case.read_text()), tmp_path) as (process, control):
+        assert control.nacks == []
+        assert process.listener_port(PROXY_LISTENER)
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="Istio's samples are not beside this checkout")
+def test_bookinfo_is_taken(tmp_path: Path) -> None:
+    def instances(subnet: int) -> list[Instance]:
+        return [Instance(v, f"127.0.{subnet}.{i}", 9080, labels={"version": v}) for i, v in enumerate(("v1", "v2"))]
+
+    names = ("productpage", "details", "reviews", "ratings")
+    services = [registered(name, *instances(subnet), ports=(Port(9080),)) for subnet, name in enumerate(names)]
+    built = world(*((SAMPLES / f"{name}.yaml").read_text() for name in IN_SCOPE), services=services)
+    with _running(built, tmp_path) as (process, control):
+        assert control.nacks == []
+        assert "outbound|9080|v2|details.default.svc.cluster.local" in process.get("/clusters").text
+
+
+def test_what_envoy_refuses_is_noticed(tmp_path: Path) -> None:
+    """The positive control: a NACK reaches `nacks`."""
+    broken = world(
+        CONFIG.replace('uri: {regex: "/search/[0-9]+"}', 'uri: {regex: "("}') % {"ratings": 1, "policy": "ALLOW_ANY"},
+        services=[registered("reviews", ports=(Port(9080),))],
+    )
+    with _running(broken, tmp_path) as (process, control):
+        process.until(lambda: control.nacks, "NACK")
+        assert control.nacks[0][0] == "RouteConfiguration"
