@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from meshlib.errors import RequestError
 from meshlib.model.call import Headers
@@ -24,14 +24,22 @@ _FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 
 # Headers that take part in framing, and the only ones that may not be passed through as they come.
-_PLAIN, _HOST, _LENGTH, _CODING, _EXPECT = range(5)
-_FRAMING: Final = {b"host": _HOST, b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"expect": _EXPECT}
+_PLAIN, _CONNECTION, _HOST, _LENGTH, _CODING, _EXPECT = range(6)
+_FRAMING: Final = {
+    b"connection": _CONNECTION,
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"expect": _EXPECT,
+}
 _BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})  # RFC 9110 section 8.6: these say so when they are empty
 
-# Lines that are not kept for the next request: secrets do not outlive their call here, and long values rarely repeat.
-_SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
-_SECRET_LENGTHS: Final = frozenset(map(len, _SECRET))
+# Checked lines by (name, value): a process sends the same few over and over.  Only what takes no part in framing is kept, and
+# neither long values, which rarely repeat, nor secrets, which shall not outlive their call here.
+_KEPT: Final[dict[tuple[bytes, bytes], bytes]] = {}
+_MOST_KEPT: Final = 1024
 _LONGEST_KEPT: Final = 96
+_SECRET: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
 
 def encode_head(method: str, target: str, headers: Headers, *, authority: str, body_length: int | None = 0) -> bytes:
@@ -43,20 +51,11 @@ def encode_head(method: str, target: str, headers: Headers, *, authority: str, b
 
     Raises RequestError: something here cannot be sent, or contradicts itself.
     """
-    lines, host, length, coding = _header_lines(headers)
-    if not _METHOD.fullmatch(method):
-        raise RequestError(f"method {method!r} is not a token (RFC 9110 section 9.1)")
-    if method == "CONNECT":
-        raise RequestError("method 'CONNECT' opens a tunnel, which this engine does not do")
+    lines = cast("list[bytes]", [*map(_KEPT.get, headers)])
+    host, length, coding = _encode_missing(headers, lines) if None in lines else _NOTHING_SAID
+    before, after, after_with_host = _around_target(method, "" if host else authority)
     if not _TARGET.fullmatch(target):
         raise RequestError(f"request target {target!r} must be visible ASCII without '#'; percent-encode everything else")
-    if not host:
-        if not _AUTHORITY.fullmatch(authority):
-            raise RequestError(f"authority {authority!r} is not a host and port")
-        start = f"{method} {target} HTTP/1.1\r\nhost: {authority}\r\n"
-    else:
-        start = f"{method} {target} HTTP/1.1\r\n"
-    lines[0] = start.encode("ascii")
     if coding:
         if body_length is not None or length is not None:
             raise RequestError("transfer-encoding contradicts a known body length; leave one of them out")
@@ -68,7 +67,7 @@ def encode_head(method: str, target: str, headers: Headers, *, authority: str, b
     elif body_length or method in _BODY_EXPECTED:
         lines.append(b"content-length: %d\r\n" % body_length)
     lines.append(b"\r\n")
-    return b"".join(lines)
+    return b"".join((before, target.encode(), after if host else after_with_host, *lines))
 
 
 def encode_chunk(data: bytes | memoryview) -> bytes:
@@ -96,31 +95,48 @@ def asks_to_close(head: bytes) -> bool:
     return b"close" in head and re.search(rb"\r\nconnection:[^\r]*\bclose\b", head, re.IGNORECASE) is not None
 
 
-def _header_lines(headers: Headers) -> tuple[list[bytes], bool, int | None, bool]:
-    """Lines (the first is left for the request line), and what the caller said: host?, content length, chunked?"""
-    lines = [b""]
+@lru_cache(maxsize=512)
+def _around_target(method: str, authority: str) -> tuple[bytes, bytes, bytes]:
+    """What stands before the target, and after it: without and with a host line."""
+    if not _METHOD.fullmatch(method):
+        raise RequestError(f"method {method!r} is not a token (RFC 9110 section 9.1)")
+    if method == "CONNECT":
+        raise RequestError("method 'CONNECT' opens a tunnel, which this engine does not do")
+    if not _AUTHORITY.fullmatch(authority):
+        raise RequestError(f"authority {authority!r} is not a host and port")
+    return f"{method} ".encode(), b" HTTP/1.1\r\n", f" HTTP/1.1\r\nhost: {authority}\r\n".encode()
+
+
+_NOTHING_SAID: Final = (False, None, False)
+
+
+def _encode_missing(headers: Headers, lines: list[bytes]) -> tuple[bool, int | None, bool]:
+    """Fill the lines that are None; returns what they say of framing: a host?, the content-length, chunked?"""
     host = coding = False
     length: int | None = None
-    for name, value in headers:
-        if len(value) > _LONGEST_KEPT or (len(name) in _SECRET_LENGTHS and name.lower() in _SECRET):
-            line, kind = _encode_line(name, value)
-        else:
-            line, kind = _kept_line(name, value)
-        if kind:
-            if kind == _HOST:
-                if host:
-                    raise RequestError("more than one host header")
-                host = True
-            elif kind == _LENGTH:
-                if length is not None:
-                    raise RequestError("more than one content-length header")
-                length = int(line[16:])
-            elif kind == _CODING:
-                if coding:
-                    raise RequestError("more than one transfer-encoding header")
-                coding = True
-        lines.append(line)
-    return lines, host, length, coding
+    for index, (name, value) in enumerate(headers):
+        if lines[index] is not None:
+            continue
+        line, kind = _encode_line(name, value)
+        lines[index] = line
+        if kind <= _CONNECTION:
+            if len(value) <= _LONGEST_KEPT and name.lower() not in _SECRET:
+                if len(_KEPT) >= _MOST_KEPT:
+                    _KEPT.clear()
+                _KEPT[name, value] = line
+        elif kind == _HOST:
+            if host:
+                raise RequestError("more than one host header")
+            host = True
+        elif kind == _LENGTH:
+            if length is not None:
+                raise RequestError("more than one content-length header")
+            length = int(line[16:])
+        elif kind == _CODING:
+            if coding:
+                raise RequestError("more than one transfer-encoding header")
+            coding = True
+    return host, length, coding
 
 
 def _encode_line(name: bytes, value: bytes) -> tuple[bytes, int]:
@@ -141,10 +157,6 @@ def _encode_line(name: bytes, value: bytes) -> tuple[bytes, int]:
         raise RequestError(f"host {value!r} is not a host and port")
     if kind == _EXPECT and value.lower() != b"100-continue":
         raise RequestError(f"expect {value!r}: only 100-continue has a meaning (RFC 9110 section 10.1.1)")
-    if kind in (_CODING, _EXPECT):
-        value = value.lower()
+    if kind in (_CONNECTION, _CODING, _EXPECT):
+        value = value.lower()  # so that what is looked for in a head later need not care for case
     return b"%b: %b\r\n" % (name, value), kind
-
-
-# A process sends the same few header lines over and over.  A pure function's results may be shared by everyone.
-_kept_line = lru_cache(maxsize=1024)(_encode_line)

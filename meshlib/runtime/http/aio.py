@@ -52,6 +52,7 @@ class AsyncPool:
         self._idle: list[AsyncConnection] = []
         self._waiting: deque[asyncio.Future[AsyncConnection | None]] = deque()
         self._closed = False
+        self._wears = bool(settings.max_requests_per_connection or settings.max_connection_duration)
         self._sweep: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -123,7 +124,7 @@ class AsyncPool:
     def connection_ready(self, connection: AsyncConnection) -> None:
         """Its exchange ended, and it can carry another one."""
         now = monotonic()
-        if self.draining or self._is_worn(connection, now):
+        if self.draining or (self._wears and self._is_worn(connection, now)):
             connection.abort(None)
             return
         waiting = self._waiting
@@ -136,7 +137,7 @@ class AsyncPool:
         self._idle.append(connection)
         if self._sweep is None:
             self._schedule_sweep()
-        elif self.settings.max_connection_duration:
+        elif self._wears:
             self._stop_sweep()  # the new one may be due before the others
             self._schedule_sweep()
 

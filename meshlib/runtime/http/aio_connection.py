@@ -20,6 +20,7 @@ from meshlib.wire.request import LAST_CHUNK, announced_length, encode_chunk, exp
 from meshlib.wire.response import END, Event, Informational, ResponseHead, Trailers
 
 CONTINUE_WAIT: Final = 1.0  # seconds for a server to say 100 before the body is sent anyway (RFC 9110 section 10.1.1)
+_IDLE: Final = State.IDLE
 PIECE: Final = 128 * 1024  # a long body is written in pieces of this size
 
 
@@ -133,12 +134,19 @@ class AsyncConnection(asyncio.Protocol):
             self.fail(error)
             return
         waiter = self._waiter
-        if waiter is not None and len(events) == 3 and events[2] is END and type(events[0]) is ResponseHead:
-            # The whole response in one piece, which nearly all are.
-            body = cast("bytes", events[1])
-            self._answer(waiter, AsyncResponse(events[0], [body] if body else [], None))
-        else:
+        if waiter is None or len(events) != 3 or events[2] is not END or type(events[0]) is not ResponseHead:
             self._take(events)
+            return
+        # The whole response in one piece, which nearly all are.
+        body = cast("bytes", events[1])
+        response = AsyncResponse(events[0], [body] if body else [], None)
+        if self.wire.state is _IDLE and not waiter.done():
+            self._waiter = None
+            self._expires = NEVER
+            self._owner.connection_ready(self)
+            waiter.set_result(response)
+        else:
+            self._answer(waiter, response)
 
     def eof_received(self) -> bool:
         try:
@@ -219,7 +227,7 @@ class AsyncConnection(asyncio.Protocol):
         self._expires = NEVER
         if self._reading_paused:
             self.resume_reading()
-        if self.wire.state is State.IDLE:
+        if self.wire.state is _IDLE:
             self._owner.connection_ready(self)
         else:
             self.abort(None)

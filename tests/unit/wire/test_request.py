@@ -171,10 +171,11 @@ def test_chunks_read_back(pieces: list[bytes]) -> None:
         ([(b"Content-Length", b"3")], None, 3, False, False),
         ([(b"Expect", b"100-Continue")], 7, 7, True, False),
         ([(b"Connection", b"keep-alive, Close")], 0, 0, False, True),
+        ([(b"CONNECTION", b"CLOSE")], 0, 0, False, True),
         ([(b"x", b"close"), (b"y", b"100-continue"), (b"z", b"content-length: 9")], 0, 0, False, False),
     ],
 )
 def test_what_a_head_says(headers: Pairs, body_length: int | None, length: int | None, expects: bool, closes: bool) -> None:
     """The engine learns framing from the head that is really sent, so the two cannot disagree."""
-    head = encode("GET", "/close", headers, body_length)
+    head = encode("GET", "/", headers, body_length)
     assert (announced_length(head), expects_continue(head), asks_to_close(head)) == (length, expects, closes)
