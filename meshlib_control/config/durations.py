@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
@@ -23,18 +24,16 @@ def parse_duration(text: str) -> float | None:
             total += int(fraction) * scale // 10 ** len(fraction)
     if total > _MAX_NANOSECONDS:
         return None
-    return (-total if text.startswith("-") else total) / 1e9
+    return (-total if text.startswith("-") else total) / 10**9
 
 
 def format_duration(seconds: float) -> str:
     """The shortest form that reads back the same: ``1.5s``, ``10ms``."""
-    nanoseconds = round(seconds * 1e9)
-    if nanoseconds and abs(nanoseconds) < 10**9 and nanoseconds % 1_000_000 == 0:
-        return f"{nanoseconds // 1_000_000}ms"
-    sign = "-" if nanoseconds < 0 else ""
-    whole, rest = divmod(abs(nanoseconds), 10**9)
-    fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    return f"{sign}{whole}{fraction}s"
+    exact = Decimal(repr(seconds))
+    if 0 < abs(exact) < 1 and exact * 1000 % 1 == 0:
+        return f"{int(exact * 1000)}ms"
+    digits = f"{exact:f}"
+    return (digits.rstrip("0").rstrip(".") if "." in digits else digits) + "s"
 
 
 def is_whole_milliseconds(seconds: float) -> bool:

@@ -36,7 +36,7 @@ def _network(value: object) -> bool:
 
 
 def _no_hosts(value: object) -> bool:
-    return isinstance(value, Mapping) and not value.get("hosts")
+    return isinstance(value, Mapping) and value.get("hosts") in (None, [], ())
 
 
 def _socket(value: object) -> bool:

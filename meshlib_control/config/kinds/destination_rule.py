@@ -12,6 +12,7 @@ from meshlib_control.config.kinds.common import Duration, DurationOrZero, Elemen
 PercentDouble = Annotated[float, Meta(ge=0, le=100)]
 PositiveUInt32 = Annotated[int, Meta(ge=1, le=4_294_967_295)]
 NonNegativeDouble = Annotated[float, Meta(ge=0)]
+LabelValue = Annotated[str, Meta(max_length=63)]
 HTTPErrorCode = Annotated[int, Meta(ge=100, le=599)]
 
 
@@ -363,7 +364,7 @@ class Subset(Element, frozen=True):
 class WorkloadSelector(Element, frozen=True):
     """Workloads by their labels."""
 
-    match_labels: dict[str, str] = {}
+    match_labels: Annotated[dict[str, LabelValue], Meta(max_length=4096)] = {}
     """All of these labels."""
 
 

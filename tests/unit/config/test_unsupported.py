@@ -1,0 +1,80 @@
+"""What is not executed is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from msgspec import inspect as types
+
+from meshlib_control.config import KINDS, NOT_SUPPORTED, validate_part
+from meshlib_control.config.unsupported import check_supported
+
+ROUTE = "route: [{destination: {host: a}}]"
+
+
+def refused(kind: str, spec: str) -> list[str]:
+    return [item.field for item in validate_part(kind, yaml.safe_load(spec)) if item.code == NOT_SUPPORTED]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "fields"),
+    [
+        ("VirtualService", f"{{hosts: [a], gateways: [mesh], http: [{{name: x, {ROUTE}}}]}}", []),
+        ("VirtualService", f"{{hosts: [a], gateways: [mesh, gw], http: [{{{ROUTE}}}]}}", ["gateways[1]"]),
+        ("VirtualService", f"{{http: [{{{ROUTE}}}]}}", [""]),
+        ("VirtualService", f"{{hosts: [a], tls: [], tcp: [], http: [{{{ROUTE}, mirrors: [], headers: {{}}}}]}}", []),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}}}, {{{ROUTE}, fault: {{delay: {{}}}}}}]}}", ["http[1].fault"]),
+        (
+            "VirtualService",
+            f"{{hosts: [a], http: [{{match: [{{scheme: {{exact: x}}}}], {ROUTE}}}]}}",
+            ["http[0].match[0].scheme"],
+        ),
+        ("VirtualService", f"{{hosts: [a], http: [{{match: [{{gateways: [mesh]}}], {ROUTE}}}]}}", []),
+        ("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: DISABLE}}}", []),
+        ("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}", ["trafficPolicy.tls.mode"]),
+        ("DestinationRule", "{host: a, trafficPolicy: {tls: {sni: x}}}", ["trafficPolicy.tls.sni"]),
+        ("DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {simple: RANDOM}}}", []),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}",
+            ["trafficPolicy.loadBalancer.simple"],
+        ),
+        (
+            "DestinationRule",
+            "{host: a, subsets: [{name: x}, {name: y, trafficPolicy: {outlierDetection: {interval: 1s}}}]}",
+            ["subsets[1].trafficPolicy.outlierDetection"],
+        ),
+        ("DestinationRule", "{host: a, trafficPolicy: {connectionPool: {http: {useClientProtocol: false}}}}", []),
+        ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, addresses: [10.0.0.1]}", []),
+        ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, addresses: [10.0.0.1, 10.0.0.0/8]}", ["addresses[1]"]),
+        ("ServiceEntry", "{hosts: ['*.b'], resolution: DYNAMIC_DNS}", ["resolution"]),
+        ("WorkloadEntry", "{address: 10.0.0.1}", []),
+        ("WorkloadEntry", "{address: 'unix:///a', network: n}", ["address", "network"]),
+    ],
+)
+def test_refused_fields(kind: str, spec: str, fields: list[str]) -> None:
+    assert refused(kind, spec) == fields
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_row_names_a_field_of_its_kind(kind: str) -> None:
+    for row in KINDS[kind].unsupported:
+        info: types.Type = types.type_info(KINDS[kind].spec)
+        for step in row.path.replace("[]", ".[]").split("."):
+            if step:
+                info = inner(info, step)
+
+
+def inner(info: types.Type, step: str) -> types.Type:
+    while isinstance(info, types.Metadata | types.UnionType):
+        info = info.type if isinstance(info, types.Metadata) else info.types[0]
+    if step == "[]":
+        assert isinstance(info, types.VarTupleType)
+        return info.item_type
+    assert isinstance(info, types.StructType)
+    return {field.encode_name: field.type for field in info.fields}[step]
+
+
+def test_the_message_says_what_and_what_instead() -> None:
+    (problem,) = check_supported(KINDS["VirtualService"].unsupported, {"hosts": ["a"], "gateways": ["gw"]})
+    assert problem.message.startswith("gateways: gw is not supported by this version; it is refused rather than ignored: ")
