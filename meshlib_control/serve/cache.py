@@ -8,7 +8,8 @@ an update that changes nothing sends nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,9 @@ W_contra = TypeVar("W_contra", contravariant=True)
 
 TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTE)
 """Make before break: what is named comes before what names it."""
+
+_NOTHING: frozenset[str] = frozenset()
+_TOLERATED = 1000  # resources that may be kept a while although nobody subscribes to them any more
 
 Generate = Callable[[str, frozenset[str] | None], Mapping[str, Message]]
 """``generate(type_url, names)`` for one scope and the newest world; None: everything."""
@@ -80,17 +84,34 @@ class Packed:
         return self._sotw
 
 
+class _Names:
+    """A set of names that at least one client subscribes to.  Replicas of a service call the same others: they share it."""
+
+    __slots__ = ("clients", "names")
+
+    def __init__(self, names: frozenset[str]) -> None:
+        # One string object per name in this process, however many sets it is in.
+        self.names = frozenset(map(sys.intern, names))
+        self.clients = 0
+
+
 class _Shelf:
     """The resources of one type in one scope."""
 
-    __slots__ = ("complete", "held", "packed", "retired")
+    __slots__ = ("complete", "packed", "retired", "size", "stale", "subscribed")
 
     def __init__(self) -> None:
         self.packed: dict[str, Packed | None] = {}  # None: asked for, and does not exist
-        self.held: dict[str, int] = {}  # explicit subscriptions by name
+        self.subscribed: dict[frozenset[str], _Names] = {}
         self.complete = 0  # wildcard subscriptions: while there is one, `packed` has every name of the scope
+        self.size = 0  # of all sets together
+        self.stale = 0  # at most so many names of `packed` are of no interest to anybody any more
         # Gone since the last or the last but one update; needed until every client's routes have let go of them.
         self.retired: tuple[dict[str, Packed], dict[str, Packed]] = ({}, {})
+
+    def held(self) -> frozenset[str]:
+        """Names that somebody subscribes to by name."""
+        return _NOTHING.union(*self.subscribed)
 
 
 class ScopeResources:
@@ -102,43 +123,65 @@ class ScopeResources:
         self._generate = generate
         self._shelves: dict[str, _Shelf] = {}
 
-    def hold(self, type_url: str, names: AbstractSet[str]) -> None:
-        """A client subscribes to `names`; they are generated if nobody has them yet."""
+    def subscribe(self, type_url: str, names: frozenset[str], *, instead_of: frozenset[str] = frozenset()) -> frozenset[str]:
+        """A client subscribes to `names` now.  What nobody had before is generated.  Returns the shared set to keep."""
         shelf = self._shelves.setdefault(type_url, _Shelf())
-        missing = frozenset(name for name in names if name not in shelf.packed)
-        if missing:
-            shelf.packed.update(self._generated(type_url, missing))
-        for name in names:
-            shelf.held[name] = shelf.held.get(name, 0) + 1
+        entry = shelf.subscribed.get(names)
+        if entry is None:
+            missing = names - shelf.packed.keys()
+            if missing:
+                shelf.packed.update(self._generated(type_url, missing))
+            entry = _Names(names)
+            if names:
+                shelf.subscribed[entry.names] = entry
+                shelf.size += len(names)
+        entry.clients += 1
+        if instead_of:
+            self.unsubscribe(type_url, instead_of)
+        return entry.names
 
-    def release(self, type_url: str, names: Iterable[str]) -> None:
-        """A client does not want `names` any more."""
+    def unsubscribe(self, type_url: str, names: frozenset[str]) -> None:
+        """A client does not want the set `names` any more."""
+        if not names:
+            return
         shelf = self._shelves[type_url]
-        for name in names:
-            count = shelf.held[name] - 1
-            if count:
-                shelf.held[name] = count
-                continue
-            del shelf.held[name]
-            if not shelf.complete or shelf.packed.get(name) is None:
-                shelf.packed.pop(name, None)
+        entry = shelf.subscribed[names]
+        entry.clients -= 1
+        if entry.clients:
+            return
+        del shelf.subscribed[names]
+        shelf.size -= len(names)
+        shelf.stale += len(names)
+        # Seldom enough that the work is in proportion to what was subscribed to in the meantime.
+        if shelf.stale > shelf.size + _TOLERATED and not shelf.complete:
+            held = shelf.held()
+            shelf.packed = {name: packed for name, packed in shelf.packed.items() if name in held}
+            shelf.stale = 0
 
-    def hold_all(self, type_url: str) -> None:
+    def subscribe_all(self, type_url: str) -> None:
         """A client subscribes to everything of this type."""
         shelf = self._shelves.setdefault(type_url, _Shelf())
         if not shelf.complete:
             shelf.packed.update(self._generated(type_url, None))
         shelf.complete += 1
 
-    def release_all(self, type_url: str) -> None:
-        """The opposite of `hold_all`."""
+    def unsubscribe_all(self, type_url: str) -> None:
+        """The opposite of `subscribe_all`."""
         shelf = self._shelves[type_url]
         shelf.complete -= 1
         if not shelf.complete:
-            shelf.packed = {name: packed for name, packed in shelf.packed.items() if name in shelf.held}
+            held = shelf.held()
+            shelf.packed = {name: packed for name, packed in shelf.packed.items() if name in held}
+
+    def outdated(self, type_url: str, names: AbstractSet[str], claimed: Mapping[str, str]) -> set[str]:
+        """Those of `names` whose newest version is not the claimed one."""
+        packed = self._shelves[type_url].packed
+        if not claimed:
+            return set(names)
+        return {name for name in names if (new := packed.get(name)) is None or new.version != claimed.get(name)}
 
     def get(self, type_url: str, name: str) -> Packed | None:
-        """The newest version; None: it does not exist.  Only for names that are held."""
+        """The newest version; None: it does not exist.  Only for names that are subscribed to."""
         shelf = self._shelves.get(type_url)
         return shelf.packed.get(name) if shelf is not None else None
 
@@ -150,11 +193,11 @@ class ScopeResources:
         return shelf.retired[0].get(name) or shelf.retired[1].get(name)
 
     def everything(self, type_url: str) -> Iterator[str]:
-        """The names that exist.  Only under `hold_all`."""
+        """The names that exist.  Only under `subscribe_all`."""
         return (name for name, packed in self._shelves[type_url].packed.items() if packed is not None)
 
     def refresh(self, type_url: str, names: frozenset[str] | None = None) -> frozenset[str]:
-        """Generate anew what is held (of `names`, if given) and return the names whose content changed."""
+        """Generate anew what is subscribed to (of `names`, if given) and return the names whose content changed."""
         shelf = self._shelves.get(type_url)
         if shelf is None:
             return frozenset()
@@ -169,6 +212,8 @@ class ScopeResources:
         if changed or gone:
             shelf.retired = (gone, shelf.retired[0])
         shelf.packed = after
+        if names is None:
+            shelf.stale = 0
         return frozenset(changed | gone.keys())
 
     def _renewed(self, shelf: _Shelf, type_url: str, names: frozenset[str] | None) -> dict[str, Packed | None]:
@@ -176,7 +221,7 @@ class ScopeResources:
             known = frozenset(name for name in names if name in shelf.packed)
             return {**shelf.packed, **self._generated(type_url, known)} if known else dict(shelf.packed)
         after = self._generated(type_url, None) if shelf.complete else {}
-        others = frozenset(name for name in shelf.held if name not in after)
+        others = shelf.held() - after.keys()
         return {**after, **self._generated(type_url, others)} if others else after
 
     def _generated(self, type_url: str, names: frozenset[str] | None) -> dict[str, Packed | None]:

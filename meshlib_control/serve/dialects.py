@@ -80,7 +80,7 @@ class Delta:
             node=request.node if request.HasField("node") else None,
             subscribe=frozenset(request.resource_names_subscribe),
             unsubscribe=frozenset(request.resource_names_unsubscribe),
-            versions=request.initial_resource_versions,
+            versions=dict(request.initial_resource_versions),
             nonce=request.response_nonce,
             error=_error(request),
         )

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -35,6 +34,7 @@ MAX_RESPONSE = 3_000_000
 MAX_NAMES = 100_000
 """Subscriptions of one type on one stream."""
 
+_ONLY_WILDCARD = frozenset((WILDCARD,))
 _NAMERS = (LISTENER, ROUTE)  # what refers to clusters
 
 Bind = Callable[[core_pb2.Node], tuple[Node, ScopeResources]]
@@ -48,7 +48,7 @@ class Subscription:
     type_url: str
     wildcard: bool = False
     explicit: bool = False  # a name or "*" was asked for, so an empty list no longer means "everything"
-    names: set[str] = field(default_factory=set)
+    names: frozenset[str] = frozenset()  # shared with other clients that subscribe to the same
     dirty: set[str] = field(default_factory=set)  # the newest version was not sent yet
     held_back: set[str] = field(default_factory=set)  # the client has a version, and we should not take it away (yet)
     greet: bool = False  # the next response goes out even if there is nothing in it
@@ -72,6 +72,7 @@ class Session:
         self.node: Node | None = None
         self.resources: ScopeResources | None = None
         self.subscriptions: dict[str, Subscription] = {}
+        self._ordered: list[Subscription] = []
         self._bind = bind
         self._settling = settling
         self._label = label  # what the versions of responses begin with: the revision of the configuration
@@ -87,6 +88,7 @@ class Session:
         is_first = subscription is None
         if subscription is None:
             subscription = self.subscriptions[request.type_url] = Subscription(request.type_url)
+            self._ordered = sorted(self.subscriptions.values(), key=_position)
         if request.nonce:
             _acknowledge(subscription, request)
         if not is_first and request.versions:
@@ -106,12 +108,14 @@ class Session:
         if subscription is None or self.resources is None:
             return False
         concerned = names if subscription.wildcard else names & subscription.names
+        if not concerned:
+            return False
         for name in concerned:
             if name in subscription.held_back and self._settling.holds_back(self.resources.get(type_url, name)):
                 continue
             subscription.held_back.discard(name)
             subscription.dirty.add(name)
-        if subscription.wildcard and concerned:
+        if subscription.wildcard:
             subscription.held_back.discard(WILDCARD)
         return bool(subscription.dirty)
 
@@ -135,9 +139,9 @@ class Session:
         for subscription in self.subscriptions.values():
             type_url = subscription.type_url
             before = set(subscription.names)
-            resources.hold(type_url, subscription.names)
+            subscription.names = resources.subscribe(type_url, subscription.names)
             if subscription.wildcard:
-                resources.hold_all(type_url)
+                resources.subscribe_all(type_url)
                 before.update(old.everything(type_url))
                 before.update(resources.everything(type_url))
                 subscription.greet = True
@@ -150,12 +154,11 @@ class Session:
             self._let_go(self.resources)
             self.resources = None
         self.subscriptions.clear()
+        self._ordered = []
 
     def next_response(self) -> bytes | None:
         """The next response to write; None: nothing to say for now."""
-        ordered = [self.subscriptions[type_url] for type_url in TYPES if type_url in self.subscriptions]
-        ordered += [other for type_url, other in self.subscriptions.items() if type_url not in TYPES]
-        for subscription in ordered:
+        for subscription in self._ordered:
             if subscription.nonce or not (subscription.dirty or subscription.greet):
                 continue
             if subscription.type_url in _NAMERS and self._is_open(CLUSTER):
@@ -175,17 +178,19 @@ class Session:
 
     def _let_go(self, resources: ScopeResources) -> None:
         for subscription in self.subscriptions.values():
-            resources.release(subscription.type_url, subscription.names)
+            resources.unsubscribe(subscription.type_url, subscription.names)
             if subscription.wildcard:
-                resources.release_all(subscription.type_url)
+                resources.unsubscribe_all(subscription.type_url)
         resources.clients -= 1
 
     def _change(self, resources: ScopeResources, subscription: Subscription, request: Request) -> None:
         """What a delta request subscribes to and unsubscribes from."""
+        if not request.subscribe and not request.unsubscribe:
+            return
         if WILDCARD in request.subscribe and not subscription.wildcard:
             self._subscribe_all(resources, subscription, request)
-        self._subscribe(resources, subscription, request, request.subscribe - {WILDCARD})
-        self._unsubscribe(resources, subscription, request.unsubscribe - {WILDCARD})
+        self._subscribe(resources, subscription, request, request.subscribe - _ONLY_WILDCARD)
+        self._unsubscribe(resources, subscription, request.unsubscribe - _ONLY_WILDCARD)
         if WILDCARD in request.unsubscribe:
             self._unsubscribe_all(resources, subscription)
         subscription.explicit = subscription.explicit or bool(request.subscribe)
@@ -195,41 +200,40 @@ class Session:
         names = request.names or frozenset()
         subscription.explicit = subscription.explicit or bool(names)
         wildcard = WILDCARD in names or not subscription.explicit
-        names -= {WILDCARD}
+        names -= _ONLY_WILDCARD
         if wildcard and not subscription.wildcard:
             self._subscribe_all(resources, subscription, request)
         elif subscription.wildcard and not wildcard:
             self._unsubscribe_all(resources, subscription)
-        self._subscribe(resources, subscription, request, names - subscription.names)
-        self._unsubscribe(resources, subscription, subscription.names - names)
+        if names != subscription.names:
+            self._subscribe(resources, subscription, request, names - subscription.names)
+            self._unsubscribe(resources, subscription, subscription.names - names)
 
     def _subscribe(
-        self, resources: ScopeResources, subscription: Subscription, request: Request, names: AbstractSet[str]
+        self, resources: ScopeResources, subscription: Subscription, request: Request, names: frozenset[str]
     ) -> None:
         if not names:
             return
-        type_url = subscription.type_url
-        # One string object per name in this process, however many streams name it.
-        interned = {sys.intern(name) for name in names}
-        added = interned - subscription.names
-        resources.hold(type_url, added)
-        subscription.names |= added
-        for name in interned:
-            self._offer(subscription, request, name, resources.get(type_url, name))
+        before = subscription.names
+        wanted = before | names if before else names
+        subscription.names = resources.subscribe(subscription.type_url, wanted, instead_of=before)
+        self._offer(resources, subscription, request, subscription.names if not before else subscription.names & names)
 
     def _subscribe_all(self, resources: ScopeResources, subscription: Subscription, request: Request) -> None:
-        resources.hold_all(subscription.type_url)
+        resources.subscribe_all(subscription.type_url)
         subscription.wildcard = True
         subscription.greet = True  # Envoy waits for the first answer of CDS and LDS, whatever is in it
         known = set(resources.everything(subscription.type_url))
-        for name in known | (request.versions.keys() - {WILDCARD}):
-            self._offer(subscription, request, name, resources.get(subscription.type_url, name))
+        self._offer(resources, subscription, request, known | (request.versions.keys() - _ONLY_WILDCARD))
         if not known and WILDCARD in request.versions and self._settling.active:
             subscription.held_back.add(WILDCARD)
 
-    def _unsubscribe(self, resources: ScopeResources, subscription: Subscription, names: AbstractSet[str]) -> None:
+    def _unsubscribe(self, resources: ScopeResources, subscription: Subscription, names: frozenset[str]) -> None:
         dropped = names & subscription.names
-        subscription.names -= dropped
+        if not dropped:
+            return
+        before = subscription.names
+        subscription.names = resources.subscribe(subscription.type_url, before - dropped, instead_of=before)
         subscription.held_back -= dropped
         for name in dropped:
             subscription.rejected.pop(name, None)
@@ -237,7 +241,6 @@ class Session:
             subscription.dirty |= dropped  # the client must learn whether "everything" still has them
         else:
             subscription.dirty -= dropped
-        resources.release(subscription.type_url, dropped)
 
     def _unsubscribe_all(self, resources: ScopeResources, subscription: Subscription) -> None:
         if not subscription.wildcard:
@@ -245,17 +248,19 @@ class Session:
         subscription.wildcard = subscription.greet = False
         subscription.dirty &= subscription.names
         subscription.held_back &= subscription.names
-        resources.release_all(subscription.type_url)
+        resources.unsubscribe_all(subscription.type_url)
 
-    def _offer(self, subscription: Subscription, request: Request, name: str, packed: Packed | None) -> None:
-        """The client asks for `name`: does it have it already, should it be left with what it has, or is it to be sent?"""
-        claimed = request.versions.get(name) or request.versions.get(WILDCARD, "")
-        if claimed and packed is not None and packed.version == claimed:
-            return
-        if claimed and self._settling.holds_back(packed):
-            subscription.held_back.add(name)
-        else:
-            subscription.dirty.add(name)
+    def _offer(self, resources: ScopeResources, subscription: Subscription, request: Request, names: AbstractSet[str]) -> None:
+        """The client asks for `names`: which does it have already, with which should it be left, which are to be sent?"""
+        claimed = request.versions
+        outdated = resources.outdated(subscription.type_url, names, claimed)
+        if claimed and outdated and self._settling.active:
+            for name in list(outdated):
+                has_one = name in claimed or WILDCARD in claimed
+                if has_one and self._settling.holds_back(resources.get(subscription.type_url, name)):
+                    outdated.discard(name)
+                    subscription.held_back.add(name)
+        subscription.dirty |= outdated
 
     def _is_open(self, type_url: str) -> bool:
         subscription = self.subscriptions.get(type_url)
@@ -275,7 +280,7 @@ class Session:
         if not batch and not gone and not subscription.greet:
             return None
         handled = [packed.name for packed in batch] + gone
-        subscription.dirty.difference_update(handled)
+        subscription.dirty = subscription.dirty.difference(handled)  # a new set: one that was large never shrinks
         self._warm(type_url, (packed.name for packed in batch))
         return self._encode(subscription, batch, gone, handled)
 
@@ -342,6 +347,10 @@ class Session:
 
     def _says_all(self, subscription: Subscription) -> bool:
         return subscription.type_url in self.dialect.complete_types
+
+
+def _position(subscription: Subscription) -> int:
+    return TYPES.index(subscription.type_url) if subscription.type_url in TYPES else len(TYPES)
 
 
 def _mentions(text: str, name: str) -> bool:

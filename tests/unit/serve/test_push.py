@@ -83,8 +83,8 @@ async def pushed(compiler: TextCompiler, before: World, *worlds: World) -> tuple
     cache = ResourceCache(compiler, before)
     resources = cache.resources_for(Node())
     resources.clients = 1
-    resources.hold(CLUSTER, {"a"})
-    resources.hold(ENDPOINTS, {"a"})
+    resources.subscribe(CLUSTER, frozenset("a"))
+    resources.subscribe(ENDPOINTS, frozenset("a"))
     clients = Recorder()
     loop = PushLoop(cache, clients, Debounce(0.0, 0.0), clock=asyncio.get_running_loop().time)
     if isinstance(compiler, BrokenClusters):
