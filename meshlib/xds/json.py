@@ -10,12 +10,17 @@ from typing import Final
 
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
 from meshlib.xds.proto import cluster_pb2, core_pb2, discovery_pb2, endpoint_pb2, listener_pb2, route_pb2
 from meshlib.xds.types import ENVOY_NAMES, PREFIX
 
 Json = dict[str, object]
+
+_WHOLE: Final = 100
+"""Depth that no message reaches: protobuf's own parsers stop there."""
 
 _OURS: Final = PREFIX + "meshlib.xds.v3."
 _TO_OURS: Final = {PREFIX + envoy: _OURS + name for name, envoy in ENVOY_NAMES.items()}
@@ -26,6 +31,11 @@ _KINDS: Final[dict[str, type[Message]]] = {
     for name, envoy in ENVOY_NAMES.items()
     for module in _MODULES
     if name in module.DESCRIPTOR.message_types_by_name
+}
+_DESCRIPTORS: Final[dict[str, Descriptor]] = {
+    PREFIX + ENVOY_NAMES[name]: descriptor
+    for module in _MODULES
+    for name, descriptor in module.DESCRIPTOR.message_types_by_name.items()
 }
 
 
@@ -41,6 +51,7 @@ def to_json(message: Message) -> Json:
     converted = _rename(outer, _TO_OURS)
     plain: Json = json_format.MessageToDict(converted, preserving_proto_field_name=True)
     _rename_types(plain, _TO_ENVOY)
+    _order_maps(plain, Any.DESCRIPTOR)
     return plain
 
 
@@ -101,6 +112,42 @@ def _rename_types(node: object, names: dict[str, str]) -> None:
     elif isinstance(node, list):
         for value in node:
             _rename_types(value, names)
+
+
+def _order_maps(node: object, kind: Descriptor) -> None:
+    """Maps come in any order; equal messages are to be equal text.  Fields stay in the order of their numbers."""
+    if not isinstance(node, dict):
+        return
+    if kind.full_name == Struct.DESCRIPTOR.full_name:
+        _sort(node)
+        return
+    if kind.full_name == Any.DESCRIPTOR.full_name:
+        kind = _DESCRIPTORS[str(node["@type"])]
+    for name, value in node.items():
+        field = kind.fields_by_name.get(name)
+        if field is None or field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            _sort(value, depth=1)
+            inner = field.message_type.fields_by_name["value"].message_type
+            items = list(value.values()) if inner is not None else []
+        else:
+            inner, items = field.message_type, value if isinstance(value, list) else [value]
+        for item in items:
+            if inner is not None:
+                _order_maps(item, inner)
+
+
+def _sort(node: object, depth: int = _WHOLE) -> None:
+    """Put the keys of a JSON object in order, in place, and those of what is in it down to `depth`."""
+    if depth <= 0:
+        return
+    if isinstance(node, dict):
+        ordered = {key: node[key] for key in sorted(node)}
+        node.clear()
+        node.update(ordered)
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _sort(value, depth - 1)
 
 
 def _copy(node: object) -> object:

@@ -54,8 +54,7 @@ def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | N
 def shortest_alias(world: World, scope: Scope, host: str, port: int) -> str:
     """The shortest authority by which the scope's namespace may call a host: ``reviews:80`` from its own."""
     service = world.services.find(host, scope.namespace)
-    aliases = world.services.aliases(service, scope.namespace) if service else (host,)
-    names = [name for name in aliases if not (service and name in service.addresses)]
+    names = world.services.host_aliases(host, service.namespace if service else None, scope.namespace)
     return with_port(min(names, key=lambda name: (len(name), name)), port)
 
 
@@ -65,8 +64,12 @@ def _route_name(world: World, scope: Scope, authority: str) -> str | None:
         return None
     name, port = called
     service = world.services.called(name, scope.namespace)
-    host = world.resolve(name, scope.namespace) if service is None else service.host
-    return with_port(host, port) if virtual_host(world, scope, host, port) is not None else None
+    # A host that only a VirtualService knows may be called by its short forms as well.
+    hosts = (service.host,) if service else (name, *world.services.completions(name, scope.namespace))
+    for host in hosts:
+        if virtual_host(world, scope, host, port) is not None:
+            return with_port(host, port)
+    return None
 
 
 def _outside(world: World) -> listener_pb2.Listener:

@@ -63,7 +63,8 @@ def virtual_host(world: World, scope: Scope, host: str, port: int) -> route_pb2.
     service = world.services.find(host, scope.namespace)
     if service is None:
         routes = _routed(world, scope, host, port, None) if port == UNREGISTERED_PORT else []
-        return _virtual_host(with_port(host, port), _domains((host,), port, scope, bare=True), routes) if routes else None
+        aliases = world.services.host_aliases(host, None, scope.namespace)
+        return _virtual_host(with_port(host, port), _domains(aliases, port, scope, bare=True), routes) if routes else None
     found = port_of(service, port)
     if found is None or not is_served(scope, service, found):
         return None

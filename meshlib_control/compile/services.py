@@ -66,13 +66,8 @@ class Services:
             return found
         if found := _visible(self._by_address.get(name, ()), namespace):
             return found
-        completed = (
-            f"{name}.{namespace}.svc.{self._domain}" if "." not in name else "",
-            f"{name}.svc.{self._domain}",
-            f"{name}.{self._domain}",
-        )
-        for host in completed:
-            if host and (found := self.find(host, namespace)):
+        for host in self.completions(name, namespace):
+            if found := self.find(host, namespace):
                 return found if name in self.aliases(found, namespace) else None
         return self.covering(name, namespace)
 
@@ -81,18 +76,26 @@ class Services:
         found = (_visible(self._by_host[host], namespace) for host in self._hosts)
         return tuple(service for service in found if service is not None)
 
+    def completions(self, name: str, namespace: str) -> tuple[str, ...]:
+        """The full names that a short one may stand for."""
+        own = (f"{name}.{namespace}.svc.{self._domain}",) if "." not in name else ()
+        return (*own, f"{name}.svc.{self._domain}", f"{name}.{self._domain}")
+
     def aliases(self, service: Service, namespace: str) -> tuple[str, ...]:
         """Every name for `service` in `namespace`, without port: the host, absolute, short forms, virtual addresses."""
-        if is_wildcard(service.host):
-            return (service.host,)
-        names = [service.host, f"{service.host}."]
-        suffix = f".{service.namespace}.svc.{self._domain}"
-        if service.host.endswith(suffix):
-            short = service.host.removesuffix(suffix)
-            if service.namespace == namespace:
+        return (*self.host_aliases(service.host, service.namespace, namespace), *service.addresses)
+
+    def host_aliases(self, host: str, owner: str | None, namespace: str) -> tuple[str, ...]:
+        """Every name for a host in `namespace`.  `owner`: the host's namespace; None: the one that its name shows."""
+        if is_wildcard(host):
+            return (host,)
+        names = [host, f"{host}."]
+        short, _, shown = host.removesuffix(f".svc.{self._domain}").rpartition(".")
+        if host.endswith(f".svc.{self._domain}") and short and shown == (owner or shown):
+            if shown == namespace:
                 names.append(short)
-            names += [f"{short}.{service.namespace}", f"{short}.{service.namespace}.svc"]
-        return (*names, *service.addresses)
+            names += [f"{short}.{shown}", f"{short}.{shown}.svc"]
+        return tuple(names)
 
 
 def _visible(services: tuple[Service, ...], namespace: str) -> Service | None:

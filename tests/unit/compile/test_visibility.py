@@ -233,3 +233,22 @@ def test_aliases_by_namespace(authority: str, namespace: str, found: bool) -> No
     for flavour in ("meshlib", "grpc"):
         scope = scope_of(built, Node(flavour=flavour, namespace=namespace))
         assert bool(generate(built, scope, LISTENER, [authority])) == found, flavour
+
+
+@pytest.mark.parametrize(
+    ("authority", "namespace", "found"),
+    [
+        ("planned:80", "default", True),
+        ("planned", "default", True),
+        ("planned.default:80", "default", True),
+        ("planned.default.svc.cluster.local:80", "other", True),
+        ("planned:80", "other", False),
+        ("planned:81", "default", False),
+        ("nowhere.example.com:80", "default", True),
+    ],
+)
+def test_hosts_that_only_a_virtual_service_knows(authority: str, namespace: str, found: bool) -> None:
+    """On port 80 only, as in Istio."""
+    built = world(routing("a", "default", "planned"), routing("b", "default", "nowhere.example.com"), services=SERVICES)
+    scope = scope_of(built, Node(namespace=namespace))
+    assert bool(generate(built, scope, LISTENER, [authority])) == found

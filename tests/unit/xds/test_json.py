@@ -59,3 +59,16 @@ def test_unknown_type_is_named() -> None:
 def test_unknown_field_is_an_error() -> None:
     with pytest.raises(ParseError, match="nonsense"):
         from_json({**cluster(), "nonsense": 1})
+
+
+def test_equal_messages_are_equal_text() -> None:
+    """Maps have no order of their own; fields keep that of their numbers."""
+    metadata = {"filter_metadata": {name: {key: {"y": 1, "x": 2} for key in "cab"} for name in ("b", "a", "istio")}}
+    document = to_json(from_json(cluster(metadata=metadata)))
+    shown: Any = document["metadata"]
+    assert list(shown["filter_metadata"]) == ["a", "b", "istio"]
+    for struct in shown["filter_metadata"].values():
+        assert list(struct) == ["a", "b", "c"]
+        assert list(struct["a"]) == ["x", "y"]
+    assert next(iter(document)) == "@type"
+    assert list(document)[1] == "name"
