@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from meshlib_control.config.kinds import (
@@ -130,7 +130,7 @@ def check_load_balancer(balancer: LoadBalancer | None) -> Iterator[Problem]:
     if balancer.simple == "LEAST_CONN":
         yield Problem(("simple",), "MSH0150", "LEAST_CONN is the old name of LEAST_REQUEST")
     yield from under(("consistentHash",), _check_consistent_hash(balancer.consistent_hash))
-    yield from under(("localityLbSetting",), _check_locality(balancer.locality_lb_setting))
+    yield from under(("localityLbSetting",), check_locality(balancer.locality_lb_setting))
     if balancer.locality_lb_setting is not None and balancer.zone_aware_lb_setting is not None:
         yield Problem(("zoneAwareLbSetting",), "MSH0137", "localityLbSetting and zoneAwareLbSetting exclude each other")
     if balancer.warmup is not None and balancer.warmup_duration_secs is not None:
@@ -157,7 +157,7 @@ def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def _check_locality(setting: LocalityLbSetting | None) -> Iterator[Problem]:
+def check_locality(setting: LocalityLbSetting | None) -> Iterator[Problem]:
     if setting is None:
         return
     if setting.distribute and setting.failover:
@@ -169,7 +169,7 @@ def _check_locality(setting: LocalityLbSetting | None) -> Iterator[Problem]:
     for index, distribute in enumerate(setting.distribute):
         yield from under(("distribute", index), _check_distribute(distribute))
     sources = [distribute.from_ or "" for distribute in setting.distribute]
-    yield from under(("distribute",), _check_localities(sources))
+    yield from under(("distribute",), _check_localities(sources, range(len(sources))))
     for index, failover in enumerate(setting.failover):
         yield from under(("failover", index), _check_failover(failover))
 
@@ -181,19 +181,20 @@ def _check_distribute(distribute: LocalityDistribute) -> Iterator[Problem]:
     total = sum(distribute.to.values())
     if total != 100:
         yield Problem(("to",), "MSH0132", f"the weights add up to {total}; they must add up to 100")
-    yield from under(("to",), _check_localities(list(distribute.to)))
+    yield from under(("to",), _check_localities(list(distribute.to), list(distribute.to)))
 
 
-def _check_localities(localities: list[str]) -> Iterator[Problem]:
-    for index, locality in enumerate(localities):
+def _check_localities(localities: Sequence[str], steps: Sequence[str | int]) -> Iterator[Problem]:
+    """`steps`: how a path goes on to each of them."""
+    for step, locality in zip(steps, localities, strict=True):
         parts = locality.split("/", 2)
         if "*" in locality[:-1] or not all(parts):
             message = f"{locality!r} is not a locality: region/zone/subzone, of which the end may be left out or be *"
-            yield Problem((index,), "MSH0137", message)
-    for (_, one), (index, other) in combinations(enumerate(localities), 2):
+            yield Problem((step,), "MSH0137", message)
+    for (_, one), (step, other) in combinations(zip(steps, localities, strict=True), 2):
         pairs = zip(one.split("/", 2), other.split("/", 2), strict=False)
         if all(a == b or "*" in (a, b) for a, b in pairs):
-            yield Problem((index,), "MSH0137", f"{other} and {one} overlap")
+            yield Problem((step,), "MSH0137", f"{other} and {one} overlap")
 
 
 def _check_failover(failover: LocalityFailover) -> Iterator[Problem]:

@@ -141,6 +141,8 @@ def _check_endpoints(spec: ServiceEntry) -> Iterator[Problem]:
     for index, endpoint in enumerate(spec.endpoints):
         path = ("endpoints", index)
         yield from under(path, _check_instance(endpoint, allow_names=spec.resolution != "STATIC"))
+        if not endpoint.address and endpoint.network and spec.resolution in ("DNS", "DNS_ROUND_ROBIN"):
+            yield Problem((*path, "address"), "MSH0134", f"the address is missing, so {spec.resolution} has no name to resolve")
         for name in endpoint.ports:
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
