@@ -10,9 +10,8 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from meshlib_control.catalog.catalog import Catalog
 from meshlib_control.catalog.model import CatalogSnapshot
 from meshlib_control.compile.world import World
 from meshlib_control.config import ConfigResource, ConfigSet, InvalidDocument, load_document
@@ -29,10 +28,16 @@ PACE = 0.05  # seconds between worlds: a thousand registrations in a moment make
 PROBE = 5.0  # seconds between checks that the store still answers
 
 
+class CatalogSource(Protocol):
+    """The catalog as seen from here."""
+
+    def watch(self) -> AsyncIterator[CatalogSnapshot]: ...
+
+
 class LiveWorld:
     """`world` is always the newest one; `publish` is called with each."""
 
-    def __init__(self, revisions: Revisions, catalog: Catalog, files: StaticConfig, *, domain: str) -> None:
+    def __init__(self, revisions: Revisions, catalog: CatalogSource, files: StaticConfig, *, domain: str) -> None:
         self._revisions = revisions
         self._catalog = catalog
         self._files = files
@@ -93,6 +98,9 @@ class LiveWorld:
                 return
             except ControlServiceError as error:
                 self._note(name, f"{name}: {error}; what was read before stays in use")
+            except Exception as error:
+                log.exception("following the %s failed", name)
+                self._note(name, f"{name}: a defect, see the log ({type(error).__name__}); what was read before stays in use")
             await asyncio.sleep(RETRY)
 
     async def _probe(self) -> None:
@@ -111,9 +119,15 @@ class LiveWorld:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            self._rebuild()
-            self.published += 1
-            self._publish(self.world)
+            try:
+                self._rebuild()
+                self._publish(self.world)
+            except Exception as error:
+                log.exception("the newest configuration and catalog cannot be put together")
+                self._note("world", f"a defect, see the log ({type(error).__name__}); clients keep what they have")
+            else:
+                self.published += 1
+                self._problems.pop("world", None)
             await asyncio.sleep(PACE)
 
     def _rebuild(self) -> None:
