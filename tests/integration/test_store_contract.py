@@ -32,7 +32,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         opened = SqliteStore(tmp_path / "deep" / "mesh.db", poll=0.02)
     else:
         agent = request.getfixturevalue("consul_agent")
-        opened = ConsulStore(parse_consul_url(agent.url(uuid4().hex)), rules=FAST)
+        opened = ConsulStore(parse_consul_url(agent.url(uuid4().hex)), rules=FAST, timeout=60.0)
     yield opened
     await opened.close()
 

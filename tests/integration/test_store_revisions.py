@@ -31,7 +31,11 @@ async def open_replica(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     url = request.getfixturevalue("consul_agent").url(uuid4().hex) if request.param == "consul" else ""
 
     def replica() -> Store:
-        store: Store = ConsulStore(parse_consul_url(url), rules=FAST) if url else SqliteStore(tmp_path / "mesh.db", poll=0.02)
+        store: Store = (
+            ConsulStore(parse_consul_url(url), rules=FAST, timeout=60.0)
+            if url
+            else SqliteStore(tmp_path / "mesh.db", poll=0.02)
+        )
         opened.append(store)
         return store
 
