@@ -6,9 +6,10 @@
 
 from meshlib_control.compile.affected import Affected, affected
 from meshlib_control.compile.document import compile_document
+from meshlib_control.compile.endpoints import is_pending
 from meshlib_control.compile.generate import generate
 from meshlib_control.compile.node import Flavour, Node, Scope
 from meshlib_control.compile.scope import scope_of
 from meshlib_control.compile.world import World
 
-__all__ = ["Affected", "Flavour", "Node", "Scope", "World", "affected", "compile_document", "generate", "scope_of"]
+__all__ = ["Affected", "Flavour", "Node", "Scope", "World", "affected", "compile_document", "generate", "is_pending", "scope_of"]

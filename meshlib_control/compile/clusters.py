@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from meshlib.xds.proto import cluster_pb2, core_pb2
 from meshlib.xds.types import ENVOY_NAMES, pack
-from meshlib_control.catalog.model import Port, Service
+from meshlib_control.catalog.model import Instance, Port, Service
 from meshlib_control.compile.destination_rules import Policy, policy_of
 from meshlib_control.compile.endpoints import (
     assignment,
     chosen_instances,
     is_dns,
     is_eds,
-    subset_labels,
 )
 from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
-from meshlib_control.compile.node import Scope
+from meshlib_control.compile.node import Flavour, Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http2, is_tls, port_of
@@ -28,6 +28,9 @@ from meshlib_control.config.kinds import ConnectionPool, HTTPSettings, RetryBudg
 
 UNLIMITED: Final = 2**32 - 1
 """Istio's threshold where nothing is configured; Envoy's own would be 1024 (retries: 3)."""
+
+DNS_REFRESH: Final = 60.0
+"""Seconds: MeshConfig.dnsRefreshRate, where there is no TTL or after failures."""
 
 RETRY_BUDGET_PERCENT: Final = 20.0
 MIN_RETRY_CONCURRENCY: Final = 3
@@ -55,29 +58,48 @@ def cluster_names(world: World, scope: Scope) -> Iterator[str]:
         yield BLACK_HOLE
 
 
+@dataclass(frozen=True, slots=True)
+class _Upstream:
+    """What the cluster of a service's port is made from."""
+
+    name: ClusterName
+    service: Service
+    port: Port
+    policy: Policy
+    instances: tuple[Instance, ...]  # those of the subset
+
+
 def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None:
     """The cluster of this name; None: there is none."""
     if scope.flavour != "grpc" and name in (PASSTHROUGH, BLACK_HOLE):
         return _outside(world, name)
+    upstream = _upstream(world, scope, name)
+    if upstream is None:
+        return None
+    result = cluster_pb2.Cluster(name=name)
+    result.connect_timeout.CopyFrom(duration(world.settings.connect_timeout))
+    if scope.flavour == "grpc":
+        _set_grpc(result, upstream)
+    else:
+        _set_discovery(result, upstream, flavour=scope.flavour)
+        _set_connections(result, upstream.policy.connection_pool or ConnectionPool(), upstream.port)
+        _set_breakers(result, upstream.policy)
+        _set_metadata(result, upstream)
+    return result
+
+
+def _upstream(world: World, scope: Scope, name: str) -> _Upstream | None:
     parsed = parse_cluster_name(name)
     service = world.services.find(parsed.host, scope.namespace) if parsed else None
     port = port_of(service, parsed.port) if parsed and service else None
     if parsed is None or service is None or port is None or not is_served(scope, service, port):
         return None
-    if subset_labels(world, scope, service, parsed) is None:
-        return None
     rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
-    policy = policy_of(rule, rule.subset(parsed.subset) if rule else None, port.number)
-    result = cluster_pb2.Cluster(name=name)
-    result.connect_timeout.CopyFrom(duration(world.settings.connect_timeout))
-    if scope.flavour == "grpc":
-        _set_grpc(world, scope, result, service, port, policy)
-    else:
-        _set_discovery(world, scope, result, service, port, policy)
-        _set_connections(result, policy.connection_pool or ConnectionPool(), port)
-        _set_breakers(result, policy)
-        _set_metadata(result, service, parsed)
-    return result
+    subset = rule.subset(parsed.subset) if rule else None
+    if parsed.subset and subset is None:
+        return None
+    chosen = chosen_instances(world.instances_of(service), subset.labels if subset else {}) if is_dns(service) else ()
+    return _Upstream(parsed, service, port, policy_of(rule, subset, port.number), tuple(chosen))
 
 
 def _outside(world: World, name: str) -> cluster_pb2.Cluster:
@@ -91,38 +113,30 @@ def _outside(world: World, name: str) -> cluster_pb2.Cluster:
     return result
 
 
-def _set_discovery(
-    world: World, scope: Scope, result: cluster_pb2.Cluster, service: Service, port: Port, policy: Policy
-) -> None:
-    simple = policy.load_balancer.simple if policy.load_balancer else None
+def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream, *, flavour: Flavour) -> None:
+    service, port, balancer = upstream.service, upstream.port, upstream.policy.load_balancer
+    simple = balancer.simple if balancer else None
     if simple == "PASSTHROUGH" or service.resolution == "NONE" or is_tls(port):
         _set_original_destination(result)
         return
     result.lb_policy = _LB_POLICIES.get(simple or "", _Cluster.LEAST_REQUEST)
     # Endpoints that a catalog calls unhealthy are in EDS with that status. Envoy would use them once half are (panic).
-    if scope.flavour == "envoy":
+    if flavour == "envoy":
         result.common_lb_config.healthy_panic_threshold.value = 0.0
     if is_eds(service, port):
         _set_eds(result)
         return
     result.type = _Cluster.LOGICAL_DNS if service.resolution == "DNS_ROUND_ROBIN" else _Cluster.STRICT_DNS
     result.respect_dns_ttl = True
-    result.dns_refresh_rate.CopyFrom(duration(_DNS_REFRESH))
+    result.dns_refresh_rate.CopyFrom(duration(DNS_REFRESH))
     result.dns_lookup_family = _Cluster.ALL if result.type == _Cluster.STRICT_DNS else _Cluster.V4_PREFERRED
-    _set_names(world, scope, result, service, port)
+    _set_names(result, upstream, flavour=flavour)
 
 
-_DNS_REFRESH = 60.0  # MeshConfig.dnsRefreshRate: after failures, or where there is no TTL
-
-
-def _set_names(world: World, scope: Scope, result: cluster_pb2.Cluster, service: Service, port: Port) -> None:
+def _set_names(result: cluster_pb2.Cluster, upstream: _Upstream, *, flavour: Flavour) -> None:
     """The host names to resolve.  LOGICAL_DNS has exactly one."""
-    parsed = parse_cluster_name(result.name)
-    labels = subset_labels(world, scope, service, parsed) if parsed else None
-    chosen = list(chosen_instances(world.instances_of(service), labels or {}))
-    if result.type == _Cluster.LOGICAL_DNS:
-        chosen = chosen[:1]
-    names = assignment(result.name, chosen, port, flavour=scope.flavour, host_names=True)
+    chosen = upstream.instances[:1] if result.type == _Cluster.LOGICAL_DNS else upstream.instances
+    names = assignment(result.name, chosen, upstream.port, flavour=flavour, host_names=True)
     result.load_assignment.CopyFrom(names)
 
 
@@ -142,18 +156,18 @@ def _set_original_destination(result: cluster_pb2.Cluster) -> None:
     result.lb_policy = _Cluster.CLUSTER_PROVIDED
 
 
-def _set_grpc(world: World, scope: Scope, result: cluster_pb2.Cluster, service: Service, port: Port, policy: Policy) -> None:
+def _set_grpc(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
     """What grpcio accepts: ROUND_ROBIN, EDS or a single name, and of all limits the number of requests.
 
     That one is always written: grpcio's own default is 1024.
     """
     result.lb_policy = _Cluster.ROUND_ROBIN
-    pool = policy.connection_pool.http if policy.connection_pool else None
+    pool = upstream.policy.connection_pool.http if upstream.policy.connection_pool else None
     limit = pool.http2_max_requests if pool else None
     result.circuit_breakers.thresholds.add(max_requests=UInt32Value(value=limit or UNLIMITED))
-    if is_dns(service):
+    if is_dns(upstream.service):
         result.type = _Cluster.LOGICAL_DNS
-        _set_names(world, scope, result, service, port)
+        _set_names(result, upstream, flavour="grpc")
     else:
         _set_eds(result)
 
@@ -211,8 +225,9 @@ def _set_breakers(result: cluster_pb2.Cluster, policy: Policy) -> None:
     )
 
 
-def _set_metadata(result: cluster_pb2.Cluster, service: Service, name: ClusterName) -> None:
+def _set_metadata(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
     """Istio's cluster metadata: what telemetry calls the destination."""
+    service, name = upstream.service, upstream.name
     fields = result.metadata.filter_metadata["istio"]
     short = service.host.partition(".")[0] if service.source != "config" else service.host
     fields["services"] = [{"host": service.host, "name": short, "namespace": service.namespace}]

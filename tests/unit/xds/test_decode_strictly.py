@@ -259,7 +259,7 @@ def test_everything_is_reported_at_once_and_counted() -> None:
     many: Message = route_pb2.RouteConfiguration(
         name="many", virtual_hosts=[route_pb2.VirtualHost(name=str(number)) for number in range(SHOWN_PROBLEMS + 5)]
     )
-    with pytest.raises(ResourceInvalid, match="and 5 more$") as caught:
+    with pytest.raises(ResourceInvalid, match=r"and 5 more$") as caught:
         decode(ROUTE, many.SerializeToString())
     assert len(caught.value.problems) == SHOWN_PROBLEMS + 5
     assert (caught.value.name, caught.value.type_url) == ("many", ROUTE)
