@@ -52,12 +52,10 @@ class Launch:
         self.control.change("apply", "-f", str(file))
 
     def run(self, module: str, *arguments: str) -> None:
-        """Start a program outside of the mesh that listens on a port, its last argument; returns when the catalog has it."""
-        port = free_ports(1)[0]
-        command = python(module, *arguments, str(port), PYTHONPATH=str(Path.cwd()))
+        """Start a program that knows nothing of the mesh and runs until the end."""
+        command = python(module, *arguments, PYTHONPATH=str(Path.cwd()))
         show(command.shown)
         self._group.start(module, command)
-        self.control.wait_registered(port)
 
     def call(self, module: str, *arguments: str) -> None:
         """Run a program to its end; what it prints is shown."""

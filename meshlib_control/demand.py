@@ -35,6 +35,9 @@ class DemandingCompiler:
     def affected(self, old_world: World, new_world: World, /) -> Affected:
         return compiler.affected(old_world, new_world)
 
+    def is_pending(self, world: World, scope: Scope, name: str, /) -> bool:
+        return compiler.is_pending(world, scope, name)
+
     def generate(self, world: World, scope: Scope, type_url: str, names: frozenset[str] | None, /) -> Mapping[str, Message]:
         asked = self._asked.union(_asked_hosts(world, scope, type_url, names))
         if asked != self._asked:

@@ -1,11 +1,11 @@
-"""A service without meshlib, which registers itself with Consul as such services do: python -m examples.consul.legacy AGENT PORT"""
+"""A service without meshlib, which registers itself with Consul: python -m examples.consul.legacy AGENT"""
 
 import http.server
 import json
 import sys
 import urllib.request
 
-AGENT, PORT = sys.argv[1], int(sys.argv[2])
+AGENT = sys.argv[1]
 
 
 class Page(http.server.BaseHTTPRequestHandler):
@@ -17,8 +17,8 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-with http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Page) as server:
-    service = {"Name": "legacy", "Address": "127.0.0.1", "Port": PORT}
+with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+    service = {"Name": "legacy", "Address": "127.0.0.1", "Port": server.server_port}
     request = urllib.request.Request(f"{AGENT}/v1/agent/service/register", json.dumps(service).encode(), method="PUT")
     urllib.request.urlopen(request).close()
     server.serve_forever()

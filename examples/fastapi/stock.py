@@ -1,14 +1,18 @@
-from fastapi import FastAPI, Request
+import time
+
+from fastapi import FastAPI
 from meshlib_integrations.asgi import MeshMiddleware
 
-from meshlib import Mesh
+from meshlib import Mesh, current_request
 
 api = FastAPI()
 
 
 @api.get("/stock/{article}")
-async def stock(article: str, request: Request) -> dict[str, object]:
-    return {"article": article, "left": 7, "caller's trace": request.headers["traceparent"]}
+async def stock(article: str) -> dict[str, object]:
+    context = current_request()
+    left = context.deadline - time.monotonic() if context and context.deadline else None
+    return {"article": article, "in stock": 7, "seconds left for the answer": left}
 
 
 app = MeshMiddleware(api, Mesh.from_env())

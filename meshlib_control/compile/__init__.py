@@ -12,4 +12,15 @@ from meshlib_control.compile.node import Flavour, Node, Scope
 from meshlib_control.compile.scope import scope_of
 from meshlib_control.compile.world import World
 
-__all__ = ["Affected", "Flavour", "Node", "Scope", "World", "affected", "compile_document", "generate", "is_pending", "scope_of"]
+__all__ = [
+    "Affected",
+    "Flavour",
+    "Node",
+    "Scope",
+    "World",
+    "affected",
+    "compile_document",
+    "generate",
+    "is_pending",
+    "scope_of",
+]

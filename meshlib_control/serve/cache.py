@@ -54,6 +54,10 @@ class Compiler(Protocol[W_contra]):
         self, world: W_contra, scope: Scope, type_url: str, names: frozenset[str] | None, /
     ) -> Mapping[str, Message]: ...
 
+    def is_pending(self, world: W_contra, scope: Scope, name: str, /) -> bool:
+        """Whether the endpoints of this name are yet to be found out: whoever asks for them waits."""
+        ...
+
     def affected(self, old_world: W_contra, new_world: W_contra, /) -> Affected: ...
 
 
@@ -117,8 +121,9 @@ class _Shelf:
 class ScopeResources:
     """What clients of one scope get."""
 
-    def __init__(self, scope: Scope, generate: Generate) -> None:
+    def __init__(self, scope: Scope, generate: Generate, is_pending: Callable[[str], bool]) -> None:
         self.scope = scope
+        self.is_pending = is_pending  # of the name of an assignment without endpoints
         self.clients = 0  # streams that are bound to this object
         self._generate = generate
         self._shelves: dict[str, _Shelf] = {}
@@ -258,7 +263,8 @@ class ResourceCache(Generic[W]):
         scope = self._compiler.scope_of(self.world, node)
         resources = self._scopes.get(scope)
         if resources is None:
-            resources = self._scopes[scope] = ScopeResources(scope, self._generator(scope))
+            resources = ScopeResources(scope, self._generator(scope), self._pending(scope))
+            self._scopes[scope] = resources
         return resources
 
     def update(self, world: W, label: str = "") -> Update:
@@ -273,6 +279,9 @@ class ResourceCache(Generic[W]):
 
     def _generator(self, scope: Scope) -> Generate:
         return lambda type_url, names: self._compiler.generate(self.world, scope, type_url, names)
+
+    def _pending(self, scope: Scope) -> Callable[[str], bool]:
+        return lambda name: self._compiler.is_pending(self.world, scope, name)
 
 
 def _refresh(

@@ -297,6 +297,8 @@ class Session:
                 if may_break:
                     gone.append(name)
                 continue
+            if packed.empty and resources.is_pending(name):
+                continue  # a catalog is being asked: "no endpoints" would fail the calls that wait for the answer
             size += len(packed.any) + len(name)
             if batch and size > MAX_RESPONSE:
                 break

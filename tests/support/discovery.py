@@ -28,6 +28,7 @@ class World:
 
     resources: Mapping[tuple[str, str], str] = field(default_factory=dict)
     revision: str = ""
+    pending: frozenset[str] = frozenset()  # assignments whose endpoints are yet to be found out
 
     def having(self, *, without: tuple[tuple[str, str], ...] = (), **texts: str) -> World:
         """``world.having(CDS_a="1")`` sets one text; `without` removes."""
@@ -85,6 +86,9 @@ class TextCompiler:
         }
         self.generated += [(type_url, name) for name in found]
         return found
+
+    def is_pending(self, world: World, scope: Scope, name: str, /) -> bool:
+        return name in world.pending
 
     def affected(self, old_world: World, new_world: World, /) -> Affected:
         keys = old_world.resources.keys() | new_world.resources.keys()

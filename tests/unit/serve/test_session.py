@@ -543,6 +543,16 @@ def test_a_client_that_changes_its_scope_is_sent_everything_of_the_new_one() -> 
     assert old.clients == 0
 
 
+def test_endpoints_that_a_catalog_is_still_asked_for_are_waited_for() -> None:
+    """ "None" would fail the very call that made the server ask."""
+    server = Server(World(pending=frozenset({"a"})).having(EDS_a="", EDS_b=""))
+    peer = DeltaPeer(server)
+    peer.ask("EDS", "a b")
+    assert names(peer.settle()) == {"EDS": ["b"]}
+    server.update(World().having(EDS_a="x", EDS_b=""))
+    assert names(peer.settle()) == {"EDS": ["a"]}
+
+
 @pytest.mark.parametrize("empty", [World(), World().having(EDS_a="", CDS_a="1")], ids=["unknown", "without endpoints"])
 def test_a_server_that_just_started_takes_nothing_from_clients(empty: World) -> None:
     """F03: restarted with nothing, the last good state of every client stays."""
