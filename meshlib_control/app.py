@@ -21,7 +21,7 @@ from meshlib_control.catalog.catalog import Catalog
 from meshlib_control.catalog.consul import ConsulCatalog
 from meshlib_control.catalog.consul_mirror import ConsulMirror
 from meshlib_control.catalog.leases import Terms
-from meshlib_control.catalog.registrations import Registrations
+from meshlib_control.catalog.registrations import TICK, Registrations
 from meshlib_control.compile import World
 from meshlib_control.consul.address import parse_consul_url
 from meshlib_control.consul.client import ConsulClient
@@ -86,7 +86,8 @@ class ControlService:
         files = StaticConfig(settings.config, interval=settings.poll_interval)
         files.read()
         terms = Terms(ttl=settings.lease_ttl, renew_interval=settings.lease_ttl / RENEWALS)
-        registrations = Registrations(store, terms=terms)
+        # Leases look at the clock well within a renewal: a longer gap counts as this process having stood still.
+        registrations = Registrations(store, terms=terms, tick=min(TICK, terms.renew_interval / 3))
         consul = await self._consul()
         found = ConsulCatalog(consul, storage=store, domain=settings.mesh_domain) if consul else None
         catalog = Catalog(registrations, found, domain=settings.mesh_domain)
