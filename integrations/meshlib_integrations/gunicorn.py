@@ -1,7 +1,7 @@
 """meshlib in gunicorn's workers: ``gunicorn -c python:meshlib_integrations.gunicorn app:app``.
 
 A gunicorn configuration of its own; one that exists already takes the hooks over:
-``from meshlib_integrations.gunicorn import post_worker_init, worker_exit``.
+``from meshlib_integrations.gunicorn import post_worker_init, pre_request, worker_exit``.
 
 The mesh starts in each worker, after the fork, with and without ``--preload``.  It is the one of the application's
 `MeshMiddleware`, or else `meshlib.default_mesh()`.
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from meshlib import Mesh, default_mesh
 
-__all__ = ["post_worker_init", "worker_exit"]
+__all__ = ["post_worker_init", "pre_request", "worker_exit"]
 
 
 class Worker(Protocol):
@@ -34,6 +34,12 @@ def post_worker_init(worker: Worker) -> None:
     # Workers that leave SIGTERM to somebody else (uvicorn's) run a lifespan, which installs this in its place.
     if signal.getsignal(signal.SIGTERM) == worker.handle_exit:
         mesh.install_drain_on_sigterm()
+
+
+def pre_request(worker: Worker, request: object) -> None:
+    """Gunicorn drops an application's ``connection: close``, so a draining worker says it here."""
+    if _mesh_of(worker.wsgi).draining and hasattr(request, "force_close"):
+        request.force_close()
 
 
 def worker_exit(server: object, worker: Worker) -> None:

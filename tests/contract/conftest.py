@@ -1,4 +1,4 @@
-"""What the client contracts share: a real server to call, and each client integration in turn."""
+"""What the contracts share: a real server to call and each client integration; each server integration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from meshlib import Mesh
-from tests.support import servers
+from tests.support import meshservers, servers
 from tests.support.callers import CALLERS, Caller
 
 
@@ -32,3 +32,11 @@ def client(request: pytest.FixtureRequest) -> Iterator[Callable[[Mesh], Caller]]
     for caller, mesh in opened:
         caller.close()
         mesh.close()
+
+
+@pytest.fixture(scope="session", params=meshservers.SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[meshservers.Server]:
+    """A running server of each kind, with the middleware's application behind it."""
+    with meshservers.running(meshservers.SERVERS[request.param], tmp_path_factory.mktemp("server")) as running:
+        running.name = request.param
+        yield running
