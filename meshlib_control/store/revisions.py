@@ -11,7 +11,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -157,6 +157,8 @@ class Revisions:
         everything: what was yielded last stays true, and `suspicious` says why.
         """
         current: RevisionContent | None = None
+        with suppress(StoreError, Conflict):
+            await self._begin()
         heads = cast(AsyncGenerator[list[Entry], None], self._store.watch(HEAD))
         async with aclosing(heads):
             async for found in heads:
@@ -193,6 +195,15 @@ class Revisions:
                 continue  # written since it was listed: somebody needs it
             deleted += 1
         return deleted
+
+    async def _begin(self) -> None:
+        """Write the head of nothing if there is none.
+
+        Consul answers a query for a key that does not exist whenever any other key changes.  Such answers without news are
+        rationed, so the first revision would be noticed seconds late.
+        """
+        if await self._store.get(HEAD) is None:
+            await self._store.put(HEAD, head_bytes(Head()), expect=0)
 
     async def _head(self) -> tuple[Head, int]:
         """The head, and the store's revision of it."""
