@@ -23,9 +23,8 @@ async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send
 def __getattr__(name: str) -> object:
     """`meshed`: the same application behind the mesh's middleware; made when it is asked for."""
     if name == "meshed":
-        from meshlib_integrations.asgi import MeshMiddleware
-
         from meshlib.testing import static_mesh
+        from meshlib_integrations.asgi import MeshMiddleware
 
         return MeshMiddleware(app, static_mesh())
     raise AttributeError(name)

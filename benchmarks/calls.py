@@ -12,11 +12,11 @@ from pathlib import Path
 import aiohttp
 import httpx
 import uvloop
-from meshlib_integrations.httpx import AsyncMeshTransport, MeshTransport
 
 from benchmarks.harness import Figures, Ratio, blocking_round, report, round_of, table, uvicorn
 from meshlib import Mesh
 from meshlib.testing import service, static_mesh
+from meshlib_integrations.httpx import AsyncMeshTransport, MeshTransport
 
 REQUESTS = {1: 1500, 32: 3200}
 

@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 
 import httpx
-from meshlib_integrations.httpx import AsyncMeshTransport
 
 from meshlib import Mesh
+from meshlib_integrations.httpx import AsyncMeshTransport
 
 
 async def main() -> None:

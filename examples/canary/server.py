@@ -2,13 +2,13 @@
 
 import os
 
-from meshlib_integrations.asgi import MeshMiddleware
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from meshlib import Mesh
+from meshlib_integrations.asgi import MeshMiddleware
 
 
 async def version(_request: Request) -> PlainTextResponse:

@@ -2,9 +2,9 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
-from meshlib_integrations.asgi import MeshMiddleware
 
 from meshlib import Mesh
+from meshlib_integrations.asgi import MeshMiddleware
 
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["catalog"], SECRET_KEY="only this example's")
 

@@ -3,10 +3,10 @@ from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI, Request
-from meshlib_integrations.asgi import MeshMiddleware
-from meshlib_integrations.httpx import AsyncMeshTransport
 
 from meshlib import Mesh
+from meshlib_integrations.asgi import MeshMiddleware
+from meshlib_integrations.httpx import AsyncMeshTransport
 
 mesh = Mesh.from_env()
 

@@ -1,9 +1,9 @@
 import time
 
 from fastapi import FastAPI
-from meshlib_integrations.asgi import MeshMiddleware
 
 from meshlib import Mesh, current_request
+from meshlib_integrations.asgi import MeshMiddleware
 
 api = FastAPI()
 

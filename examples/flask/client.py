@@ -1,7 +1,7 @@
 import requests
-from meshlib_integrations.requests import MeshAdapter
 
 from meshlib import Mesh
+from meshlib_integrations.requests import MeshAdapter
 
 with Mesh.from_env() as mesh, requests.Session() as session:
     session.mount("http://", MeshAdapter(mesh))

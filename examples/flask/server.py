@@ -1,8 +1,8 @@
 # gunicorn -c python:meshlib_integrations.gunicorn examples.flask.server:app
 from flask import Flask
-from meshlib_integrations.wsgi import MeshMiddleware
 
 from meshlib import Mesh
+from meshlib_integrations.wsgi import MeshMiddleware
 
 app = Flask(__name__)
 app.wsgi_app = MeshMiddleware(app.wsgi_app, Mesh.from_env())  # type: ignore[method-assign]  # how Flask has it done

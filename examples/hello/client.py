@@ -1,9 +1,9 @@
 import asyncio
 
 import httpx
-from meshlib_integrations.httpx import AsyncMeshTransport
 
 from meshlib import Mesh
+from meshlib_integrations.httpx import AsyncMeshTransport
 
 
 async def main() -> None:

@@ -2,13 +2,13 @@
 
 from itertools import count
 
-from meshlib_integrations.asgi import MeshMiddleware
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from meshlib import Mesh
+from meshlib_integrations.asgi import MeshMiddleware
 
 numbers = count(1)
 

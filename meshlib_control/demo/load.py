@@ -14,9 +14,9 @@ import sys
 import time
 
 import httpx
-from meshlib_integrations.httpx import AsyncMeshTransport
 
 from meshlib import Mesh
+from meshlib_integrations.httpx import AsyncMeshTransport
 
 PAGE = "http://productpage/productpage/7"
 FLUSH = 0.1  # seconds between lines

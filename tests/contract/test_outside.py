@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from meshlib_integrations.httpx import AsyncMeshTransport, MeshTransport
-from meshlib_integrations.httpx2 import AsyncMeshTransport as AsyncMeshTransport2
-from meshlib_integrations.httpx2 import MeshTransport as MeshTransport2
 
 from meshlib import Mesh
 from meshlib.testing import service, static_mesh
+from meshlib_integrations.httpx import AsyncMeshTransport, MeshTransport
+from meshlib_integrations.httpx2 import AsyncMeshTransport as AsyncMeshTransport2
+from meshlib_integrations.httpx2 import MeshTransport as MeshTransport2
 from tests.support import backends, servers
 from tests.support.callers import Ask, AsyncHttpx, Caller, Httpx, Requests
 from tests.support.certificates import Authority

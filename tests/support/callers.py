@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import httpx
 import httpx2
 import requests
+
+from meshlib import Mesh, Overrides
+from meshlib.lowlevel import CallRecord
 from meshlib_integrations.httpx import AsyncMeshTransport, MeshTransport
 from meshlib_integrations.httpx2 import AsyncMeshTransport as AsyncMeshTransport2
 from meshlib_integrations.httpx2 import MeshTransport as MeshTransport2
 from meshlib_integrations.requests import MeshAdapter
-
-from meshlib import Mesh, Overrides
-from meshlib.lowlevel import CallRecord
 
 Content = bytes | list[bytes] | Iterator[bytes]
 

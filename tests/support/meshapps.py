@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from meshlib_integrations.asgi import MeshMiddleware as AsgiMiddleware
-from meshlib_integrations.wsgi import MeshMiddleware as WsgiMiddleware
-
 from meshlib import Mesh, RequestContext, carried, current_request
 from meshlib.testing import StaticControl
+from meshlib_integrations.asgi import MeshMiddleware as AsgiMiddleware
+from meshlib_integrations.wsgi import MeshMiddleware as WsgiMiddleware
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -1,12 +1,12 @@
 """details: facts about a book.  Calls nobody."""
 
-from meshlib_integrations.asgi import MeshMiddleware
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from meshlib import Mesh
+from meshlib_integrations.asgi import MeshMiddleware
 
 
 async def details(request: Request) -> JSONResponse:

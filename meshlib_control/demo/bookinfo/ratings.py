@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from meshlib_integrations.wsgi import MeshMiddleware
-
 from meshlib import Mesh
+from meshlib_integrations.wsgi import MeshMiddleware
 
 
 def ratings(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

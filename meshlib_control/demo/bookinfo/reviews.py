@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from meshlib_integrations.asgi import MeshMiddleware
-from meshlib_integrations.httpx import AsyncMeshTransport
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from meshlib import Mesh
+from meshlib_integrations.asgi import MeshMiddleware
+from meshlib_integrations.httpx import AsyncMeshTransport
 
 VERSION = os.environ.get("SERVICE_VERSION", "v1")
 COLOURS = {"v2": "black", "v3": "red"}
