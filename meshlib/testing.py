@@ -150,7 +150,7 @@ def _endpoint(text: str) -> Endpoint:
 
 def snapshot(*services: Target, allow_any: bool | None = True) -> Snapshot:
     """A snapshot of these services."""
-    return Snapshot(1, {target.authority: target for target in services}, {}, allow_any)
+    return Snapshot(1, {target.authority: target for target in services}, allow_any=allow_any)
 
 
 def static_mesh(*services: Target, allow_any: bool | None = True, **settings: Any) -> Mesh:

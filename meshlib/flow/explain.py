@@ -80,6 +80,8 @@ def explain(
 
 
 def _without_target(snapshot: Snapshot, authority: str) -> Explanation:
+    if authority in snapshot.broken:
+        return Explanation(authority, "unknown", snapshot.broken[authority])
     reason = snapshot.absent.get(authority)
     if reason is None:
         return Explanation(authority, "unknown", "its resources are not complete")

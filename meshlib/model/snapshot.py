@@ -43,7 +43,10 @@ class Snapshot:
 
     generation: int = 0
     targets: Mapping[str, Target] = field(default_factory=dict)
-    # Authorities that the control service says are not part of the mesh, or that could not be joined: why.
+    # Authorities that the control service says are not part of the mesh: why.
     absent: Mapping[str, str] = field(default_factory=dict)
+    # Authorities that could not be joined (refused, silent, incomplete): why.  They may be part of the mesh, so calls to them
+    # fail; nothing here ever leaves the mesh by another way.
+    broken: Mapping[str, str] = field(default_factory=dict)
     # True: outside hosts are the caller's own business (ALLOW_ANY). False: refused. None: not known yet.
     allow_any: bool | None = None

@@ -189,13 +189,18 @@ class Client:
                 "add a ServiceEntry for it, or check the name",
                 authority=authority,
             )
+        if authority in snapshot.broken:
+            raise errors.TargetUnknown(
+                f"the host's configuration cannot be used: {snapshot.broken[authority]}; see `meshctl status`",
+                authority=authority,
+            )
         return False, None
 
     def _answered(self, request: Request) -> Callable[[Snapshot], bool]:
         authority, plain = request.authority, request.scheme == "http"
 
         def answered(snapshot: Snapshot) -> bool:
-            if plain and authority in snapshot.targets:
+            if authority in snapshot.broken or (plain and authority in snapshot.targets):
                 return True
             if snapshot.allow_any is None:
                 return False

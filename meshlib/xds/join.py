@@ -35,6 +35,7 @@ class Joined:
 @dataclass(frozen=True, slots=True)
 class _Absent:
     reason: str
+    denied: bool = False  # the control service itself said that it does not exist
 
 
 @dataclass(slots=True)
@@ -53,26 +54,32 @@ def join(resources: Resources, authorities: Collection[str], previous: Snapshot)
     run = _Pass(resources, known, {type_url: set() for type_url in SHORT_NAMES})
     targets: dict[str, Target] = {}
     absent: dict[str, str] = {}
+    broken: dict[str, str] = {}
     for authority in authorities:
         before = previous.targets.get(authority)
         match _target(run, authority, before):
             case Target() as target:
                 targets[authority] = target
-            case _Absent(reason):
-                absent[authority] = reason
+            case _Absent(reason, denied):
+                (absent if denied else broken)[authority] = reason
             case None if before is not None:
                 targets[authority] = _kept(run, before)
             case None:
                 pass
     allow_any = _allow_any(run, previous.allow_any)
     wanted = {type_url: frozenset(names) for type_url, names in run.wanted.items()}
-    if _same(targets, previous.targets) and absent == previous.absent and allow_any is previous.allow_any:
-        return Joined(previous, wanted)
-    return Joined(Snapshot(previous.generation + 1, targets, absent, allow_any), wanted)
+    snapshot = Snapshot(previous.generation + 1, targets, absent, broken, allow_any)
+    return Joined(previous if _same(snapshot, previous) else snapshot, wanted)
 
 
-def _same(targets: Mapping[str, Target], before: Mapping[str, Target]) -> bool:
-    return len(targets) == len(before) and all(before.get(name) is target for name, target in targets.items())
+def _same(snapshot: Snapshot, before: Snapshot) -> bool:
+    return (
+        len(snapshot.targets) == len(before.targets)
+        and all(before.targets.get(name) is target for name, target in snapshot.targets.items())
+        and snapshot.absent == before.absent
+        and snapshot.broken == before.broken
+        and snapshot.allow_any is before.allow_any
+    )
 
 
 def _find(run: _Pass, type_url: str, name: str) -> object:
@@ -85,7 +92,8 @@ def _find(run: _Pass, type_url: str, name: str) -> object:
         return state.value
     if state.status is Status.REQUESTED:
         return None
-    return _Absent(f"{SHORT_NAMES[type_url]} {name}: {state.error or state.status.value}")
+    reason = f"{SHORT_NAMES[type_url]} {name}: {state.error or state.status.value}"
+    return _Absent(reason, denied=type_url == LISTENER and state.status is Status.DOES_NOT_EXIST)
 
 
 def _target(run: _Pass, authority: str, before: Target | None) -> Target | _Absent | None:
@@ -171,7 +179,7 @@ def _allow_any(run: _Pass, before: bool | None) -> bool | None:
         config = listener.route_config or _find(run, ROUTE, listener.route_config_name)
     if isinstance(config, RouteConfig):
         return any(host.name == ALLOW_ANY for host in config.virtual_hosts)
-    return False if isinstance(config, _Absent) else before
+    return False if isinstance(config, _Absent) and config.denied else before
 
 
 def cluster_names(host: VirtualHost) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ RETRY_ON: Final = frozenset(
         "internal",
         "resource-exhausted",
         "unavailable",
+        # meshlib's own, docs/decisions/010
+        "idempotent-reset",
     }
 )
 """Conditions that are understood.  `retriable-headers` is not among them: it needs a field that we do not have."""

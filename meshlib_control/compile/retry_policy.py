@@ -14,6 +14,10 @@ from meshlib_control.config.kinds import HTTPRetry
 DEFAULT_ATTEMPTS: Final = 2
 DEFAULT_RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
+IDEMPOTENT_RESET: Final = "idempotent-reset"
+"""A condition that only meshlib knows, part of the default there (docs/decisions/010): what was lost with its connection is
+tried again if its method is idempotent."""
+
 _STATUS_CODES = "retriable-status-codes"
 _HOST_SELECTIONS = 5
 _PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
@@ -39,6 +43,13 @@ def retry_policy(retries: HTTPRetry | None, default: HTTPRetry | None) -> route_
         policy.retry_back_off.base_interval.CopyFrom(duration(wanted.backoff))
     if wanted.retry_ignore_previous_hosts is not False:
         _avoid_previous_hosts(policy)
+    return policy
+
+
+def for_meshlib(policy: route_pb2.RetryPolicy | None) -> route_pb2.RetryPolicy | None:
+    """Where nobody chose the conditions, what may safely be repeated is."""
+    if policy is not None and policy.retry_on == DEFAULT_RETRY_ON:
+        policy.retry_on = f"{DEFAULT_RETRY_ON},{IDEMPOTENT_RESET}"
     return policy
 
 

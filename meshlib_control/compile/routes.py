@@ -12,7 +12,7 @@ from meshlib_control.compile.hosts import bracketed, split_authority, with_port
 from meshlib_control.compile.matches import is_catch_all, is_for_caller, route_match
 from meshlib_control.compile.names import ALLOW_ANY, BLOCK_ALL, HTTP_PROXY, PASSTHROUGH, ClusterName
 from meshlib_control.compile.node import Scope
-from meshlib_control.compile.retry_policy import duration, for_grpc, retry_policy
+from meshlib_control.compile.retry_policy import duration, for_grpc, for_meshlib, retry_policy
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http, port_of
 from meshlib_control.compile.virtual_services import Routing
@@ -254,6 +254,8 @@ def _set_policies(
         policy = for_grpc(policy)
     else:
         _set_timeout(action, timeout)
+    if scope.flavour == "meshlib":
+        policy = for_meshlib(policy)
     if policy is not None:
         action.retry_policy.CopyFrom(policy)
 

@@ -168,10 +168,15 @@ def test_clusters_that_list_their_endpoints_ask_for_none() -> None:
     assert control.wanted(ENDPOINTS) == []
 
 
+def test_a_host_that_does_not_exist_is_outside() -> None:
+    snapshot = Control().receive((LISTENER, AUTHORITY, missing("not in the mesh")))
+    assert snapshot.absent == {AUTHORITY: "LDS reviews:80: not in the mesh"}
+    assert snapshot.broken == {}
+
+
 @pytest.mark.parametrize(
     ("states", "reason"),
     [
-        ([(LISTENER, AUTHORITY, missing("not in the mesh"))], "LDS reviews:80: not in the mesh"),
         ([(LISTENER, AUTHORITY, ResourceState(Status.NACKED, error="bad"))], "LDS reviews:80: bad"),
         (
             [(LISTENER, AUTHORITY, held(Listener(AUTHORITY, route_config_name="r"))), (ROUTE, "r", missing())],
@@ -184,8 +189,10 @@ def test_clusters_that_list_their_endpoints_ask_for_none() -> None:
     ],
 )
 def test_authority_that_cannot_be_joined_says_why(states: list[tuple[str, str, ResourceState]], reason: str) -> None:
+    """It may be part of the mesh: it must not look like a host that is outside."""
     snapshot = Control().receive(*states)
-    assert snapshot.absent == {AUTHORITY: reason}
+    assert snapshot.broken == {AUTHORITY: reason}
+    assert snapshot.absent == {}
     assert snapshot.targets == {}
 
 
@@ -304,4 +311,5 @@ def test_order_of_arrival_does_not_matter_and_no_target_is_ever_incomplete(
         for target in snapshot.targets.values():
             assert set(target.clusters) == set(cluster_names(target.virtual_host))
             assert all(config.cluster is not None or config.error for config in target.clusters.values())
-    assert control.joined.snapshot.targets.keys() | control.joined.snapshot.absent.keys() == {AUTHORITY}
+    last = control.joined.snapshot
+    assert last.targets.keys() | last.absent.keys() | last.broken.keys() == {AUTHORITY}
