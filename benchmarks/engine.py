@@ -87,7 +87,7 @@ async def asynchronous(port: int, rounds: int) -> dict[tuple[str, int], Figures]
 
         async def engine() -> bytes:
             head = encode_head("GET", "/x", HEADERS, authority="reviews")
-            response = await pool.send(head, timeouts=TIMEOUTS)
+            response = await pool.send(head, timeouts=TIMEOUTS, whole=True)
             return await response.read()
 
         async def with_aiohttp() -> bytes:

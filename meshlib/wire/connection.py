@@ -48,6 +48,32 @@ _VERSIONS: Final = {"1.1": b"HTTP/1.1", "1.0": b"HTTP/1.0"}
 class ClientConnection:
     """`start`, then `receive` what comes until END; again while `state` is IDLE."""
 
+    __slots__ = (
+        "_chunks",
+        "_close_after",
+        "_fields",
+        "_fields_bytes",
+        "_framing",
+        "_head_only",
+        "_head_parsed",
+        "_informational",
+        "_keep_alive",
+        "_kept_bytes",
+        "_kept_head",
+        "_max_head_bytes",
+        "_max_headers",
+        "_message_ended",
+        "_overhead",
+        "_parser",
+        "_pending",
+        "_reason",
+        "_remaining",
+        "exchanges",
+        "request_sent",
+        "responded",
+        "state",
+    )
+
     def __init__(self, *, max_headers: int = MAX_HEADERS, max_head_bytes: int = MAX_HEAD_BYTES) -> None:
         self.state = _IDLE
         self.request_sent = True  # the shell sets it once the whole request is written
@@ -95,15 +121,21 @@ class ClientConnection:
 
     def receive(self, data: bytes) -> Sequence[Event]:
         """Bytes from the peer.  Raises WireError, and is CLOSED from then on."""
-        kept = self._kept_bytes
-        if self.state is _HEAD and kept and not self._pending and data.startswith(kept):
-            head = self._kept_head
-            assert head is not None
-            if len(data) - len(kept) == head.length and not self._head_only:
+        head = self._kept_head
+        if head is not None and self.state is _HEAD and not self._pending and data.startswith(self._kept_bytes):
+            self.responded = True
+            body = data[len(self._kept_bytes) :]
+            if len(body) == head.length and not self._head_only:
                 # By far the most frequent case: one segment, and a head that was parsed before.
-                self.responded = True
                 self.state = _IDLE if head.keep_alive and self.request_sent and not self._close_after else _CLOSED
-                return head, data[len(kept) :], END
+                return head, body, END
+            events: list[Event] = []
+            self._begin_body(head, events)
+            return self._receive_rest(body, events) if body else events
+        if self.state is _BODY and self._framing is Framing.LENGTH and len(data) == self._remaining:
+            # The next most frequent one: the body in a segment of its own.
+            self.state = _IDLE if self._keep_alive and self.request_sent and not self._close_after else _CLOSED
+            return data, END
         try:
             return self._receive(data)
         except WireError:
@@ -135,6 +167,10 @@ class ClientConnection:
         self.responded = True
         while self.state is _HEAD and data:
             data = self._receive_head(data, events)
+        return self._receive_rest(data, events)
+
+    def _receive_rest(self, data: bytes, events: list[Event]) -> list[Event]:
+        """What follows a head, if there was one."""
         if self.state is _BODY:
             self._receive_body(data, events)
         elif self.state is _IDLE and data:

@@ -37,6 +37,31 @@ class AsyncConnection(asyncio.Protocol):
 
     transport: asyncio.Transport  # since connection_made, which comes first
 
+    __slots__ = (
+        "_deadline",
+        "_deadline_name",
+        "_expires",
+        "_expires_name",
+        "_go_on",
+        "_held",
+        "_owner",
+        "_reading_paused",
+        "_response",
+        "_sender",
+        "_timeouts",
+        "_timer",
+        "_timer_at",
+        "_waiter",
+        "_whole",
+        "_writing_paused",
+        "closed",
+        "idle_since",
+        "loop",
+        "opened_at",
+        "transport",
+        "wire",
+    )
+
     def __init__(self, owner: Owner, settings: PoolSettings, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.wire = ClientConnection(max_headers=settings.max_response_headers, max_head_bytes=settings.max_response_head_bytes)
@@ -46,6 +71,8 @@ class AsyncConnection(asyncio.Protocol):
         self._owner = owner
         self._waiter: asyncio.Future[AsyncResponse] | None = None
         self._response: AsyncResponse | None = None
+        self._whole = False
+        self._held: ResponseHead | None = None  # of a response that shall be handed over whole
         # Time.
         self._timeouts = NO_TIMEOUTS
         self._deadline: float | None = None
@@ -62,8 +89,9 @@ class AsyncConnection(asyncio.Protocol):
 
     # --- an exchange
 
-    def begin(self, timeouts: Timeouts, deadline: float | None, deadline_name: TimeoutName) -> None:
-        """The time that the next exchange has."""
+    def begin(self, timeouts: Timeouts, deadline: float | None, deadline_name: TimeoutName, *, whole: bool) -> None:
+        """The time that the next exchange has, and whether its caller wants the head only when the body is `whole`."""
+        self._whole = whole
         self._timeouts = timeouts
         self._deadline = deadline
         self._deadline_name = deadline_name
@@ -113,7 +141,7 @@ class AsyncConnection(asyncio.Protocol):
         response, self._response = self._response, None
         if response is not None:
             response.finish(error or RequestFailed("the connection was closed"))
-        elif waiter is not None and not waiter.done() and error is not None:
+        if waiter is not None and not waiter.done() and error is not None:
             waiter.set_exception(error)
 
     def fail(self, error: WireError) -> None:
@@ -133,24 +161,35 @@ class AsyncConnection(asyncio.Protocol):
         except WireError as error:
             self.fail(error)
             return
-        waiter = self._waiter
-        if waiter is None or len(events) != 3 or events[2] is not END or type(events[0]) is not ResponseHead:
-            self._take(events)
-            return
-        # The whole response in one piece, which nearly all are.
-        body = cast("bytes", events[1])
-        response = AsyncResponse(events[0], [body] if body else [], None)
-        if self.wire.state is _IDLE and not waiter.done():
-            self._waiter = None
-            self._expires = NEVER
-            self._owner.connection_ready(self)
-            waiter.set_result(response)
-        else:
-            self._answer(waiter, response)
+        waiter, count = self._waiter, len(events)
+        if waiter is not None:
+            # Nearly all responses come in one piece, or in two: head and body.
+            head, first = self._held, events[0] if count else None
+            if count == 3 and type(first) is ResponseHead and events[2] is END:
+                body = cast("bytes", events[1])
+                self._answer(waiter, AsyncResponse(first, [body] if body else [], None))
+                return
+            if head is not None:
+                self._held = None
+                if count == 2 and events[1] is END:
+                    self._answer(waiter, AsyncResponse(head, [cast("bytes", first)], None))
+                    return
+                self._begin(head, events)
+            elif count == 1 and self._whole and self._sender is None and type(first) is ResponseHead:
+                self._held = first
+                self.expect_read()
+                return
+        self._take(events)
+        if self._whole and self._waiter is not None:
+            self.expect_read()  # nobody else watches over the body
 
     def eof_received(self) -> bool:
         try:
-            self._take(self.wire.receive_eof())
+            events = self.wire.receive_eof()
+            head, self._held = self._held, None
+            if head is not None:
+                self._begin(head, events)
+            self._take(events)
         except WireError as error:
             self.fail(error)
         self.abort(None)
@@ -195,10 +234,10 @@ class AsyncConnection(asyncio.Protocol):
         waiter = self._waiter
         self._waiter = None
         self._response = response = AsyncResponse(head, [], self)
-        response.open()
+        response.open(whole=self._whole)
         if waiter is None or waiter.done():
             self.abort(None)
-        elif events[-1] is END:
+        elif self._whole or events[-1] is END:
             # Handed over by `_complete`, after the pieces: a body that is here must be seen to be here.
             self._waiter = waiter
         else:
@@ -220,13 +259,16 @@ class AsyncConnection(asyncio.Protocol):
         if waiter.done():
             self.abort(None)  # cancelled, and `cancelled` did not run yet
             return
-        self._end_exchange()
+        if self.wire.state is _IDLE and not self._reading_paused:
+            self._expires = NEVER
+            self._owner.connection_ready(self)
+        else:
+            self._end_exchange()
         waiter.set_result(response)
 
     def _end_exchange(self) -> None:
         self._expires = NEVER
-        if self._reading_paused:
-            self.resume_reading()
+        self.resume_reading()
         if self.wire.state is _IDLE:
             self._owner.connection_ready(self)
         else:

@@ -141,11 +141,11 @@ class AsyncResponse:
 
     # --- called by the connection
 
-    def open(self) -> None:
-        """The body did not come with the head: get ready for its pieces."""
+    def open(self, *, whole: bool) -> None:
+        """The body did not come with the head: get ready for its pieces.  `whole`: keep them all."""
         self._reader = None
         self._buffered = 0
-        self._high_water = HIGH_WATER
+        self._high_water = NEVER if whole else HIGH_WATER
 
     def feed(self, piece: bytes) -> bool:
         """True: enough for now, the peer should wait."""

@@ -85,18 +85,21 @@ class BlockingPool:
         timeouts: Timeouts = NO_TIMEOUTS,
         deadline: float | None = None,
         deadline_name: TimeoutName = "deadline",
+        whole: bool = False,
     ) -> BlockingResponse:
         """Send one request (its `head` made by `wire.request.encode_head`) and wait for the head of its response.
 
         `deadline`, on the clock of `time.monotonic`, holds to the end of the response's body, as does ``timeouts.total``;
         the tighter one wins and is named in the error.
 
+        `whole`: come back when the body is complete, too; cheaper for callers who read all of it anyway.
+
         Raises WireError; with a body, RequestFailed with the body's own exception as its cause.
         """
         if deadline is not None or timeouts.total is not None:
             deadline, deadline_name = self._limit(timeouts.total, deadline, deadline_name)
         connection = self._take_idle() or self._acquire(timeouts, deadline, deadline_name)
-        connection.begin(timeouts, deadline, deadline_name)
+        connection.begin(timeouts, deadline, deadline_name, whole=whole)
         head_only, close = method == "HEAD", asks_to_close(head)
         if body is None:
             return connection.exchange(head, head_only=head_only, close=close)

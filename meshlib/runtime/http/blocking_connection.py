@@ -50,6 +50,7 @@ class BlockingConnection:
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
         self._response: BlockingResponse | None = None
+        self._whole = False
         self._early: list[Event] = []  # what the peer sent while we were still sending
         self._timeouts = NO_TIMEOUTS
         self._deadline: float | None = None
@@ -61,8 +62,9 @@ class BlockingConnection:
 
     # --- an exchange
 
-    def begin(self, timeouts: Timeouts, deadline: float | None, deadline_name: TimeoutName) -> None:
-        """The time that the next exchange has."""
+    def begin(self, timeouts: Timeouts, deadline: float | None, deadline_name: TimeoutName, *, whole: bool) -> None:
+        """The time that the next exchange has, and whether its caller wants the head only when the body is `whole`."""
+        self._whole = whole
         self._timeouts = timeouts
         self._deadline = deadline
         self._deadline_name = deadline_name
@@ -137,6 +139,8 @@ class BlockingConnection:
                     response = BlockingResponse(event, [], self)
                     self._response = response
                     self._take(events[index + 1 :], response)
+                    while self._whole and not response.closed:
+                        self._take(self._receive(), response)
                     return response
             events = self._receive()
 

@@ -33,6 +33,7 @@ class Request:
     timeouts: Timeouts = NO_TIMEOUTS
     deadline: float | None = None
     deadline_name: TimeoutName = "deadline"
+    whole: bool = False
 
     def head(self) -> bytes:
         length = len(self.body) if isinstance(self.body, bytes) else None if self.body is not None else 0
@@ -91,6 +92,7 @@ class BlockingClient:
             timeouts=request.timeouts,
             deadline=request.deadline,
             deadline_name=request.deadline_name,
+            whole=request.whole,
         )
 
     def pool_state(self) -> str:
@@ -142,6 +144,7 @@ class AsyncClient:
             timeouts=request.timeouts,
             deadline=request.deadline,
             deadline_name=request.deadline_name,
+            whole=request.whole,
         )
 
     def pool_state(self) -> str:

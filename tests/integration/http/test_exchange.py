@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from queue import Queue
 
 import pytest
 
@@ -151,6 +152,70 @@ def test_trailers_are_kept_apart(connect: ClientFactory) -> None:
         answer = client.request(Request(timeouts=PATIENT))
     assert answer.trailers == ((b"x-role", b"admin"),)
     assert b"x-role" not in answer.headers
+
+
+# --- whole responses
+
+
+IN_PIECES: list[tuple[list[bytes], bytes]] = [
+    ([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"ok"], b"ok"),
+    ([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"o", b"k"], b"ok"),
+    ([b"HTTP/1.1 200 OK\r\ncontent-le", b"ngth: 2\r\n\r\no", b"k"], b"ok"),
+    ([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], b""),
+    ([b"HTTP/1.1 204 None\r\n\r\n"], b""),
+    ([b"HTTP/1.1 103 Early\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"ok"], b"ok"),
+    ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"2", b"\r\nok\r\n0\r\n", b"x: y\r\n\r\n"], b"ok"),
+    ([b"HTTP/1.1 200 OK\r\n\r\n", b"o", b"k", b""], b"ok"),
+    ([b"HTTP/1.1 200 OK\r\n\r\n", b""], b""),
+]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("pieces", [case[0] for case in IN_PIECES])
+def test_pieces_make_the_same_response_twice(connect: ClientFactory, pieces: list[bytes], whole: bool) -> None:
+    """However it is cut in time, asked for whole or not, on a new connection and on a used one."""
+    body = dict(zip(map(tuple, (case[0] for case in IN_PIECES)), (case[1] for case in IN_PIECES), strict=True))[tuple(pieces)]
+
+    def script(connected: socket.socket, _number: int) -> None:
+        while read_head(connected):
+            for piece in pieces:
+                if not piece:
+                    return
+                connected.sendall(piece)
+                time.sleep(0.01)
+
+    with ScriptedPeer(script) as peer, connect(peer.port) as client:
+        for _ in range(3):
+            answer = client.request(Request(timeouts=PATIENT, whole=whole))
+            assert (answer.body, answer.closes) == (body, [1])
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", BodyTruncated),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", BodyTruncated),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfive", ProtocolViolation),
+    ],
+)
+def test_a_whole_response_that_is_not(connect: ClientFactory, answer: bytes, kind: type[WireError]) -> None:
+    with ScriptedPeer(answering(answer)) as peer, connect(peer.port) as client:
+        error = fails(client, Request(timeouts=PATIENT, whole=True))
+    assert (type(error), error.responded) == (kind, True)
+
+
+@pytest.mark.parametrize("sent", [b"", b"half"])
+def test_silence_in_a_whole_response_ends_with_the_read_timeout(connect: ClientFactory, sent: bytes) -> None:
+    def script(connected: socket.socket, _number: int) -> None:
+        read_head(connected)
+        connected.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+        time.sleep(0.02)
+        connected.sendall(sent)
+        until_closed(connected)
+
+    with ScriptedPeer(script) as peer, connect(peer.port) as client:
+        error = fails(client, Request(timeouts=Timeouts(30, 0.2, 30), whole=True))
+    assert (type(error), error.which, error.responded) == (TimedOut, "read", True)
 
 
 # --- reuse
@@ -301,12 +366,12 @@ def test_the_bodys_own_failure_is_the_cause(connect: ClientFactory) -> None:
 @pytest.mark.parametrize("size", [3, 5])
 def test_the_announced_length_is_kept(connect: ClientFactory, size: int) -> None:
     """Neither more nor less may follow: more would be read as the next request."""
-    received: list[int] = []
-    with ScriptedPeer(lambda connected, _: received.append(until_closed(connected))) as peer, connect(peer.port) as client:
+    received: Queue[int] = Queue()
+    with ScriptedPeer(lambda connected, _: received.put(until_closed(connected))) as peer, connect(peer.port) as client:
         request = Request("POST", body=[b"x"] * size, headers=((b"content-length", b"4"),), timeouts=PATIENT)
         error = fails(client, request)
+        assert received.get(timeout=30) <= len(request.head()) + 4
     assert type(error) is RequestFailed
-    assert received[0] <= len(request.head()) + 4
 
 
 def test_what_cannot_be_written_opens_no_connection(connect: ClientFactory) -> None:
