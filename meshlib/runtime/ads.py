@@ -172,6 +172,7 @@ class _Driver:
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread = threading.Semaphore(_UNREAD)
         self._failures = 0  # attempts in a row that came to nothing
+        self._reasons: dict[str, str] = {}  # why the newest attempts failed, by address
         self._retry_at = 0.0
         self._thread = threading.Thread(target=self._run, name="meshlib-ads", daemon=True)
 
@@ -278,6 +279,7 @@ class _Driver:
 
     def _is_there(self) -> None:
         if self._store.control_state.reach is not Reach.CONNECTED:
+            self._reasons = {}
             logger.info("connected to the control service at %s", self._channel.target)
             self._report(Reach.CONNECTED, "")
 
@@ -293,14 +295,18 @@ class _Driver:
             self._report(Reach.CONNECTING, reason)
             return
         self._failures += 1
+        self._reasons[target] = reason
         self._channel.rotate()
         rounds, within_round = divmod(self._failures, len(self._channel.targets))
         if within_round:
             return
         self._retry_at = now + self._stream._backoff.delay(rounds, self._stream._rng)
         if self._store.control_state.reach is not Reach.UNREACHABLE:
-            logger.warning("the control service at %s cannot be reached, what is known stays in use: %s", target, reason)
-        self._report(Reach.UNREACHABLE, f"{target}: {reason}")
+            logger.warning("no control service can be reached, what is known stays in use: %s", self._why())
+        self._report(Reach.UNREACHABLE, self._why())
+
+    def _why(self) -> str:
+        return "; ".join(f"{target}: {reason}" for target, reason in self._reasons.items())
 
     def _report(self, reach: Reach, reason: str) -> None:
         self._store.set_control(ControlState(reach, reason, self._channel.target, self._clock.monotonic()))

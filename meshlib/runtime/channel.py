@@ -18,6 +18,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     # A dead peer (half-open connection, stopped process) is noticed after at most 30 s + 10 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Another ping may be under way when the peer dies (gRPC measures bandwidth with them); its own limit is 60 s.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE),

@@ -20,6 +20,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     # And clients that are gone without a word are noticed too.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     # A second process on the same port would get half of the clients: refuse to start instead.
     ("grpc.so_reuseport", 0),

@@ -19,6 +19,7 @@ from meshlib_control.catalog.leases import Registration, Terms, UnknownInstance
 from meshlib_control.catalog.model import Instance
 from meshlib_control.compile import World
 from meshlib_control.serve.ads import DiscoveryService
+from meshlib_control.serve.cache import Compiler
 from meshlib_control.serve.push import Debounce
 from meshlib_control.serve.registry import RegistryService
 from meshlib_control.serve.server import GrpcServer
@@ -83,14 +84,14 @@ class ControlPlane:
     """In a thread with an event loop of its own.  Stopped and started again, it is on the same port."""
 
     def __init__(
-        self, served: World = NOTHING, *, settle: float = 0.0, empty: bool = False, service_type: type = DiscoveryService
+        self, served: World = NOTHING, *, settle: float = 0.0, empty: bool = False, compile_with: Compiler[World] = compiler
     ) -> None:
         self.world = served
         self.registrations = MemoryRegistrations()
         self.port = 0
         self.settle = settle
         self.empty = empty
-        self._service_type = service_type
+        self._compiler = compile_with
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -130,8 +131,8 @@ class ControlPlane:
 
     async def _run(self, started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._service = self._service_type(
-            compiler, self.world, debounce=Debounce(0.01, 0.1), settle=self.settle, empty=self.empty
+        self._service = DiscoveryService(
+            self._compiler, self.world, debounce=Debounce(0.01, 0.1), settle=self.settle, empty=self.empty
         )
         async with self._service:
             server = GrpcServer([self._service.handler(), RegistryService(self.registrations).handler()])
