@@ -158,6 +158,7 @@ class Client:
 
     def close(self) -> None:
         """Close all idle connections; busy ones end with their request."""
+        self.destinations.close()
         self._pools.drain(self._hosts())
 
     def close_loop(self, loop: asyncio.AbstractEventLoop) -> None:

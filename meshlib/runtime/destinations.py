@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 
 from meshlib.flow.destination import Destination
@@ -10,6 +11,7 @@ from meshlib.flow.upstream import Upstream
 from meshlib.model.snapshot import Snapshot, Target
 from meshlib.policy.balancing import Host
 from meshlib.policy.rng import Rng
+from meshlib.runtime.dns import Resolver, is_dns
 from meshlib.runtime.drive import Lock
 
 logger = logging.getLogger("meshlib")
@@ -27,11 +29,30 @@ class Destinations:
         self._lock = lock
         self._rng = rng
         self._gone = gone
+        self._snapshot = Snapshot()
+        self._resolver = Resolver(self._resolved)
+        self._publishing = threading.Lock()  # the control stream's thread and the resolver's
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Called from one thread at a time (the control stream's)."""
+        """Take a snapshot over."""
+        with self._publishing:
+            self._snapshot = snapshot
+            self._take_over(snapshot)
+
+    def close(self) -> None:
+        """Resolve no more names."""
+        self._resolver.close()
+
+    def _resolved(self) -> None:
+        """Some host name has other addresses than before."""
+        with self._publishing:
+            self._take_over(self._snapshot)
+
+    def _take_over(self, snapshot: Snapshot) -> None:
         gone: list[Host] = []
-        configs = {name: config for target in snapshot.targets.values() for name, config in target.clusters.items()}
+        raw = {name: config for target in snapshot.targets.values() for name, config in target.clusters.items()}
+        configs = {name: self._resolver.expand(config) for name, config in raw.items()}
+        self._resolver.keep({endpoint.address for config in raw.values() for endpoint in config.endpoints if is_dns(config)})
         with self._lock:
             for name, config in configs.items():
                 upstream = self.upstreams.get(name)
