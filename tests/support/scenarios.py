@@ -11,7 +11,7 @@
     GET  /cookies                 sets two cookies
     GET  /status?code=N           only a status
     GET  /flaky?key=K&fails=N     503 for the first N requests of this key
-    GET  /slow?seconds=S          200 after S seconds
+    GET  /hang                    never an answer
     GET  /stall                   a part of the body, and never the rest
 """
 
@@ -50,17 +50,15 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         case "stall":
             await _start(send, 200, _PLAIN)
             await send({"type": "http.response.body", "body": b"some", "more_body": True})
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await _gone(receive)
+        case "hang":
+            await _gone(receive)
         case "echo":
             await _respond(send, *await _echo(scope, receive))
         case "seen" if scope["method"] == "POST":
             async for piece in _pieces(receive):
                 _seen[query["key"]] += len(piece)
             await _respond(send, 200, _PLAIN, b"%d" % _seen[query["key"]])
-        case "slow":
-            await asyncio.sleep(float(query["seconds"]))
-            await _respond(send, 200, _PLAIN, b"at last")
         case _:
             await _respond(send, *_answer(first, query))
 
@@ -98,6 +96,12 @@ async def _echo(scope: Message, receive: Receive) -> tuple[int, list[tuple[bytes
         "sha256": hashlib.sha256(body).hexdigest(),
     }
     return 200, [(b"content-type", b"application/json")], json.dumps(arrived).encode()
+
+
+async def _gone(receive: Receive) -> None:
+    """Until the client gives up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _drip(key: str, send: Send) -> None:
