@@ -191,6 +191,9 @@ class OneBadCluster:
     def scope_of(self, world: World, node: Node, /) -> Scope:
         return compiler.scope_of(world, node)
 
+    def is_pending(self, world: World, scope: Scope, name: str, /) -> bool:
+        return compiler.is_pending(world, scope, name)
+
     def affected(self, old_world: World, new_world: World, /) -> Affected:
         return Affected(everything=True)
 
