@@ -66,7 +66,7 @@ class MeshMiddleware:
         if serving.target != target:
             _retarget(scope, serving.target)
         with serving:
-            await self.app(scope, receive, self._closing(send))
+            await self.app(scope, receive, self._closing(send) if _has_connection(scope) else send)
 
     def started(self) -> None:
         """Announce this process, once."""
@@ -148,9 +148,15 @@ def _retarget(scope: Scope, target: bytes) -> None:
     scope["query_string"] = query
 
 
+def _has_connection(scope: Scope) -> bool:
+    """Only HTTP/1 has a header that ends a connection; the later versions forbid it (RFC 9113 section 8.2.2)."""
+    version: str = scope.get("http_version", "1.1")
+    return version.startswith("1")
+
+
 async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(refusal.body))]
-    if refusal.close and scope.get("http_version", "1.1")[0] == "1":
+    if refusal.close and _has_connection(scope):
         headers.append(_CLOSE)
     prefix = "http.response"
     if scope["type"] == "websocket":

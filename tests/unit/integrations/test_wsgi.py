@@ -1,0 +1,166 @@
+"""The WSGI middleware, driven by hand: environments of every server, bodies of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from wsgiref.util import FileWrapper, setup_testing_defaults
+
+import pytest
+
+from meshlib import Mesh, current_request
+from meshlib.testing import StaticControl
+from meshlib_integrations.wsgi import MeshMiddleware
+
+
+class Server:
+    """Of one application; keeps the status, the headers and the environment that the application got."""
+
+    def __init__(self, body: Any = ()) -> None:
+        self.control = StaticControl()
+        self.mesh = Mesh(control=self.control, service="tests", port=8080, drain_seconds=0.0)
+        self._body = body
+        self.environ: dict[str, Any] = {}
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+
+    def _app(self, environ: Any, start_response: Any) -> Any:
+        self.environ = environ
+        start_response("200 OK", [("Connection", "keep-alive"), ("X", "1")])
+        return self._body() if callable(self._body) else self._body
+
+    def _start(self, status: str, headers: list[tuple[str, str]]) -> Any:
+        self.status, self.headers = status, headers
+        return lambda data: None
+
+    def call(self, **changes: Any) -> Iterable[bytes]:
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        return MeshMiddleware(self._app, self.mesh)({**environ, **changes}, self._start)
+
+    def serve(self, **changes: Any) -> None:
+        """One request, to its end."""
+        close(self.call(**changes))
+
+    @property
+    def active(self) -> int:
+        return self.mesh._inbound.active
+
+
+def close(body: object) -> None:
+    getattr(body, "close")()  # noqa: B009  # PEP 3333: if there is one
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "query"),
+    [
+        ({"RAW_URI": "/a%2Fb?q=1", "PATH_INFO": "/a/b", "QUERY_STRING": "q=1"}, "/a/b", "q=1"),
+        ({"RAW_URI": "http://127.0.0.1/x%20y?q=1", "PATH_INFO": "http://127.0.0.1/x y"}, "/x y", "q=1"),
+        ({"REQUEST_URI": "http://127.0.0.1/", "PATH_INFO": "/"}, "/", ""),
+        ({"PATH_INFO": "/a b/\xc3\xbc%", "QUERY_STRING": "q=%20"}, "/a b/\xc3\xbc%", "q=%20"),
+        ({"SCRIPT_NAME": "/shop", "RAW_URI": "http://127.0.0.1/shop/x", "PATH_INFO": "?"}, "/x", ""),
+    ],
+)
+def test_the_application_gets_the_origin_form(changes: dict[str, Any], path: str, query: str) -> None:
+    server = Server()
+    server.serve(**changes)
+    assert (server.environ["PATH_INFO"], server.environ["QUERY_STRING"]) == (path, query)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"RAW_URI": "/admin%00"},
+        {"RAW_URI": "/admin#x"},
+        {"PATH_INFO": "/admin\0"},
+        {"HTTP_HOST": "a/?x="},
+        {"HTTP_HOST": "a,b"},
+        {"CONTENT_LENGTH": "+1"},
+        {"REQUEST_METHOD": "get"},
+    ],
+)
+def test_ambiguous_requests_are_refused(changes: dict[str, Any]) -> None:
+    server = Server()
+    assert server.call(**changes) == [b"Bad Request"]
+    assert server.status == "400 Bad Request"
+    assert ("Connection", "close") in server.headers
+    assert server.environ == {}
+
+
+def test_an_empty_content_length_is_none() -> None:
+    server = Server()
+    server.serve(CONTENT_LENGTH="", CONTENT_TYPE="")
+    assert server.status == "200 OK"
+
+
+def test_the_request_lasts_until_its_body_is_closed() -> None:
+    closed = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            assert current_request() is server.environ["meshlib"]
+            yield b"a"
+
+        def close(self) -> None:
+            closed.append(current_request())
+
+    server = Server(Body())
+    body = server.call()
+    assert b"".join(body) == b"a"
+    assert server.active == 1
+    close(body)
+    close(body)
+    assert server.active == 0
+    assert closed == [server.environ["meshlib"]]
+    assert current_request() is None
+
+
+def test_a_failing_close_ends_the_request() -> None:
+    class Body(list[bytes]):
+        def close(self) -> None:
+            raise RuntimeError("no")
+
+    server = Server(Body())
+    body = server.call()
+    with pytest.raises(RuntimeError, match="no"):
+        close(body)
+    assert server.active == 0
+    assert current_request() is None
+
+
+def test_a_failing_application_ends_the_request() -> None:
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    server = Server(fail)
+    with pytest.raises(RuntimeError, match="no"):
+        server.call()
+    assert server.active == 0
+    assert current_request() is None
+
+
+def test_a_file_goes_to_the_server_as_it_is(tmp_path: Any) -> None:
+    """Only then can it send the file by itself."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    with path.open("rb") as file:
+        wrapper = FileWrapper(file)
+        server = Server(wrapper)
+        assert server.call(**{"wsgi.file_wrapper": FileWrapper}) is wrapper
+    assert server.active == 0
+
+
+@pytest.mark.parametrize(("draining", "connection"), [(False, "keep-alive"), (True, "close")])
+def test_draining_is_said_in_responses(draining: bool, connection: str) -> None:
+    server = Server()
+    if draining:
+        server.mesh.drain()
+    server.serve()
+    assert dict(server.headers) == {"X": "1", "Connection": connection}
+
+
+def test_the_first_request_announces() -> None:
+    server = Server()
+    assert server.control.announced == []
+    server.serve()
+    assert server.control.announced == [8080]
