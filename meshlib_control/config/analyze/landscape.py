@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from meshlib_control.config.hosts import DEFAULT_DOMAIN, fqdn, is_visible, most_specific
 from meshlib_control.config.kinds import DestinationRule, MeshConfig, ServiceEntry, VirtualService
 from meshlib_control.config.model import ConfigResource, ConfigSet, Key
 from meshlib_control.config.problems import Problem
 from meshlib_control.config.validate.names import host_is_within
+
+T = TypeVar("T")
 
 MESH_CONFIG = Key("MeshConfig", "default", "mesh")
 
@@ -76,6 +78,22 @@ class Issue:
     problem: Problem
 
 
+class ByPattern(Generic[T]):
+    """Values by host pattern: finds what may match a host without looking at all the others."""
+
+    def __init__(self, pairs: Iterable[tuple[str, T]]) -> None:
+        self._exact: dict[str, list[tuple[int, str, T]]] = {}
+        self._wild: list[tuple[int, str, T]] = []
+        for position, (pattern, value) in enumerate(pairs):
+            entries = self._wild if pattern.startswith("*") else self._exact.setdefault(pattern, [])
+            entries.append((position, pattern, value))
+
+    def candidates(self, host: str) -> list[tuple[str, T]]:
+        """Those of exactly this host and all wildcards, in the order in which they came."""
+        found = sorted((*self._exact.get(host, ()), *self._wild), key=lambda entry: entry[0])
+        return [(pattern, value) for _, pattern, value in found]
+
+
 class Landscape:
     """Built once for an analysis, then only read.  `live`: the catalog was looked at, so what is unknown does not exist."""
 
@@ -93,13 +111,16 @@ class Landscape:
         self.virtual_services = resources.of("VirtualService")
         self.destination_rules = resources.of("DestinationRule")
         declared = [service for resource in resources.of("ServiceEntry") for service in self._declared(resource)]
-        self._services: list[tuple[str, KnownService]] = [(service.host, service) for service in (*_flat(services), *declared)]
-        self._hosts = {host for host, _ in self._services}  # without a catalog, also those that other resources are about
+        known: list[tuple[str, KnownService]] = [(service.host, service) for service in (*_flat(services), *declared)]
+        self._services = ByPattern(known)
+        self._hosts = {host for host, _ in known}  # without a catalog, also those that other resources are about
         self._instances = instances or {}
-        self._rules = [(self.rule_host(rule), rule) for rule in self.destination_rules]
-        self._named = {host for host, _ in self._rules} | {
+        rules = [(self.rule_host(rule), rule) for rule in self.destination_rules]
+        self._rules = ByPattern(rules)
+        self._named = {host for host, _ in rules} | {
             self.fqdn(host, resource) for resource in self.virtual_services for host in resource.spec.hosts
         }
+        self._named_patterns = ByPattern((host, host) for host in self._named)
         if not self.live:
             self._hosts |= self._named
 
@@ -152,19 +173,20 @@ class Landscape:
 
     def services(self, host: str) -> list[KnownService]:
         """Services that answer to a full name."""
-        return most_specific(host, self._services)
+        return most_specific(host, self._services.candidates(host))
 
     def rules(self, host: str) -> list[ConfigResource]:
         """DestinationRules about a full name, whoever sees them."""
-        return [rule for pattern, rule in self._rules if host_is_within(host, pattern)]
+        return [rule for pattern, rule in self._rules.candidates(host) if host_is_within(host, pattern)]
 
     def rules_for(self, host: str, namespace: str) -> list[ConfigResource]:
         """DestinationRules that hold for callers in `namespace`.
 
         Those of the caller's namespace, else of the service's, else of the root's; in each the most specific ones.
         """
+        rules = self._rules.candidates(host)
         for owner in dict.fromkeys((namespace, self._owner(host), self.mesh.root_namespace)):
-            seen = [(p, rule) for p, rule in self._rules if rule.key.namespace == owner and self.sees(rule, namespace)]
+            seen = [(p, rule) for p, rule in rules if rule.key.namespace == owner and self.sees(rule, namespace)]
             found = most_specific(host, seen)
             if found:
                 return found
@@ -180,7 +202,7 @@ class Landscape:
 
     def is_named(self, host: str) -> bool:
         """Whether some VirtualService or DestinationRule is about the host: without a catalog, as good as known."""
-        return any(host_is_within(host, named) for named in self._named)
+        return any(host_is_within(host, named) for named, _ in self._named_patterns.candidates(host))
 
     def known_hosts(self) -> list[str]:
         """For suggestions."""
