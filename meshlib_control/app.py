@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 import socket
 import time
@@ -26,6 +27,7 @@ from meshlib_control.compile import World
 from meshlib_control.consul.address import parse_consul_url
 from meshlib_control.consul.client import ConsulClient
 from meshlib_control.demand import DemandingCompiler
+from meshlib_control.errors import StoreError
 from meshlib_control.health import Health
 from meshlib_control.live import LiveWorld
 from meshlib_control.serve.ads import DiscoveryService
@@ -39,6 +41,7 @@ from meshlib_control.store.revisions import Revisions
 
 log = logging.getLogger(__name__)
 
+PRUNE_INTERVAL = 3600.0  # seconds
 RENEWALS = 3  # in the life of a lease
 REGISTRY_GRACE = 0.5  # seconds for calls to the registry; streams of configuration never end by themselves
 
@@ -104,6 +107,7 @@ class ControlService:
         self._exits.callback(admin.close)
         self.admin_address = str(Address(settings.admin.host, admin.getsockname()[1]))
         health = await self._serve(live, catalog, registrations)
+        self._exits.push_async_callback(_cancelled, asyncio.create_task(_pruned(revisions), name="pruning"))
         await self._serve_admin(admin, revisions, live, health)
 
     async def _consul(self) -> ConsulClient | None:
@@ -197,6 +201,17 @@ def _listening(address: Address) -> socket.socket:
         return socket.create_server((address.host, address.port), family=family, backlog=128)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {address} (--admin): {error.strerror}") from error
+
+
+async def _pruned(revisions: Revisions) -> None:
+    """Delete, now and then, what no kept revision needs."""
+    while True:
+        # Replicas that were started together do not have to do it together.
+        await asyncio.sleep(PRUNE_INTERVAL * (0.5 + random.random()))
+        try:
+            await revisions.prune()
+        except StoreError as error:
+            log.warning("pruning: %s; trying again later", error)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

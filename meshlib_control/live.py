@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from meshlib_control.catalog.model import CatalogSnapshot
 from meshlib_control.compile.world import World
-from meshlib_control.config import ConfigResource, ConfigSet, InvalidDocument, load_document
+from meshlib_control.config import ConfigResource, ConfigSet
 from meshlib_control.errors import ControlServiceError
+from meshlib_control.loading import DocumentLoader
 from meshlib_control.static import StaticConfig
 from meshlib_control.store.revisions import RevisionContent, Revisions
 
@@ -44,7 +44,7 @@ class LiveWorld:
         self._domain = domain
         self._content = RevisionContent()
         self._config = ConfigSet()
-        self._loaded: dict[str, tuple[Mapping[str, Any], ConfigResource]] = {}
+        self._loader = DocumentLoader()
         self._changed = asyncio.Event()
         self._problems: dict[str, str] = {}
         self._publish: Callable[[World], None] = lambda world: None
@@ -153,25 +153,12 @@ class LiveWorld:
 
     def _stored(self) -> dict[str, ConfigResource]:
         """The stored resources.  One that this version cannot read stays as it was read last."""
-        loaded: dict[str, tuple[Mapping[str, Any], ConfigResource]] = {}
-        unreadable: list[str] = []
-        for key, document in self._content.documents.items():
-            known = self._loaded.get(key)
-            if known is None or known[0] != document:
-                try:
-                    resource = load_document(document)
-                except InvalidDocument as error:
-                    unreadable.append(f"{key}: {error}")
-                    if known is not None:
-                        loaded[key] = known
-                    continue
-                known = (document, replace(resource, created=self._content.created.get(key, 0)))
-            loaded[key] = known
-        self._loaded = loaded
+        resources, errors = self._loader.load(self._content.documents, self._content.created)
         self._problems.pop("documents", None)
-        if unreadable:
-            self._note("documents", f"stored resources that this version cannot read: {'; '.join(unreadable)}")
-        return {key: resource for key, (_, resource) in loaded.items()}
+        if errors:
+            unreadable = "; ".join(f"{key}: {error}" for key, error in errors.items())
+            self._note("documents", f"stored resources that this version cannot read: {unreadable}")
+        return resources
 
     def _note(self, name: str, problem: str) -> None:
         if self._problems.get(name) != problem:

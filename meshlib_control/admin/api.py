@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -25,7 +25,6 @@ from meshlib_control.errors import Conflict, ControlServiceError, StoreError
 log = logging.getLogger(__name__)
 
 HISTORY_LIMIT = 50
-ConfigEndpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Vitals:
 def build_app(editor: Editor, viewer: Viewer, vitals: Vitals, *, allowed_hosts: frozenset[str] = frozenset()) -> ASGIApp:
     """The ASGI application, guarded against web pages."""
     app = Starlette(
-        routes=[*_config_routes(editor), *_view_routes(viewer, vitals)],
+        routes=[*_config_routes(editor), *_revision_routes(editor), *_view_routes(viewer), *_vital_routes(vitals)],
         exception_handlers={
             Problem: _problem,
             Conflict: _conflict,
@@ -75,6 +74,21 @@ def _config_routes(editor: Editor) -> list[Route]:
         several = await body(request, views.DeleteRequest)
         return answer(await editor.delete(several, dry_run=flag(request, "dry_run"), expect=number(request, "expect")))
 
+    async def analyze(request: Request) -> Response:
+        return answer(await editor.analyze(await files(request)))
+
+    one = "/v1/config/{kind}/{namespace}/{name}"
+    return [
+        Route("/v1/config", listing, methods=["GET"]),
+        Route("/v1/config", apply, methods=["POST"]),
+        Route("/v1/config/delete", delete_many, methods=["POST"]),
+        Route(one, item, methods=["GET"]),
+        Route(one, delete, methods=["DELETE"]),
+        Route("/v1/analyze", analyze, methods=["POST"]),
+    ]
+
+
+def _revision_routes(editor: Editor) -> list[Route]:
     async def revisions(request: Request) -> Response:
         return answer(await editor.history(number(request, "limit", default=HISTORY_LIMIT) or HISTORY_LIMIT))
 
@@ -89,28 +103,15 @@ def _config_routes(editor: Editor) -> list[Route]:
         wanted = await body(request, views.RollbackRequest)
         return answer(await editor.rollback(wanted, dry_run=flag(request, "dry_run"), expect=number(request, "expect")))
 
-    async def analyze(request: Request) -> Response:
-        return answer(await editor.analyze(await files(request)))
-
-    one = "/v1/config/{kind}/{namespace}/{name}"
     return [
-        Route("/v1/config", listing, methods=["GET"]),
-        Route("/v1/config", apply, methods=["POST"]),
-        Route("/v1/config/delete", delete_many, methods=["POST"]),
-        Route(one, item, methods=["GET"]),
-        Route(one, delete, methods=["DELETE"]),
         Route("/v1/revisions", revisions, methods=["GET"]),
         Route("/v1/diff", difference, methods=["GET"]),
         Route("/v1/diff", compare, methods=["POST"]),
         Route("/v1/rollback", rollback, methods=["POST"]),
-        Route("/v1/analyze", analyze, methods=["POST"]),
     ]
 
 
-def _view_routes(viewer: Viewer, vitals: Vitals) -> list[Route]:
-    async def status(_request: Request) -> Response:
-        return answer(vitals.status())
-
+def _view_routes(viewer: Viewer) -> list[Route]:
     async def services(_request: Request) -> Response:
         return answer(viewer.services())
 
@@ -127,6 +128,19 @@ def _view_routes(viewer: Viewer, vitals: Vitals) -> list[Route]:
     async def explain(request: Request) -> Response:
         return answer(viewer.explain(await body(request, views.ExplainRequest)))
 
+    return [
+        Route("/v1/services", services, methods=["GET"]),
+        Route("/v1/endpoints", endpoints, methods=["GET"]),
+        Route("/v1/routes", routes, methods=["POST"]),
+        Route("/v1/compile", compiled, methods=["POST"]),
+        Route("/v1/explain", explain, methods=["POST"]),
+    ]
+
+
+def _vital_routes(vitals: Vitals) -> list[Route]:
+    async def status(_request: Request) -> Response:
+        return answer(vitals.status())
+
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n", headers=NO_STORE)
 
@@ -139,11 +153,6 @@ def _view_routes(viewer: Viewer, vitals: Vitals) -> list[Route]:
 
     return [
         Route("/v1/status", status, methods=["GET"]),
-        Route("/v1/services", services, methods=["GET"]),
-        Route("/v1/endpoints", endpoints, methods=["GET"]),
-        Route("/v1/routes", routes, methods=["POST"]),
-        Route("/v1/compile", compiled, methods=["POST"]),
-        Route("/v1/explain", explain, methods=["POST"]),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
@@ -162,14 +171,14 @@ async def _problem(_request: Request, error: Exception) -> Response:
 
 async def _conflict(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Conflict)
-    return Problem(
+    problem = Problem(
         409,
         f"the configuration is at revision {error.found}, not {error.expected}",
         where=error.key,
         why="somebody else changed it in between",
         next_step="Look at `meshctl diff`, then apply again.",
-        more={"expected": error.expected, "found": error.found},
-    ).response()
+    )
+    return problem.including(expected=error.expected, found=error.found).response()
 
 
 async def _store_error(_request: Request, error: Exception) -> Response:
@@ -184,12 +193,11 @@ async def _store_error(_request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known = "see docs/configuration.md for the paths of the API"
     problem = Problem(
         error.status_code,
         f"{request.method} {request.url.path} is not served here",
         why=str(error.detail),
-        next_step=known[0].upper() + known[1:] + ".",
+        next_step="See docs/configuration.md for the paths of the API.",
     )
     response = problem.response()
     response.headers.update(error.headers or {})

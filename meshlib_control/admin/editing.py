@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, cast
 
 from meshlib_control.admin import changes, views
@@ -16,17 +18,17 @@ from meshlib_control.config import (
     ConfigResource,
     ConfigSet,
     Finding,
-    InvalidDocument,
     Severity,
     analyze,
     load,
-    load_document,
 )
 from meshlib_control.config.validate.names import namespace_fault
 from meshlib_control.errors import Conflict, StoreError
+from meshlib_control.loading import DocumentLoader
 from meshlib_control.store.revisions import RevisionContent, Revisions
 from meshlib_control.store.trees import Changes as StoreChanges
 
+NOTHING: Mapping[str, ConfigResource] = MappingProxyType({})
 ATTEMPTS = 8  # over a store that other replicas write to as well, when the caller expects no particular revision
 
 
@@ -37,6 +39,18 @@ class Surroundings:
     files: tuple[ConfigResource, ...] = ()
     catalog: CatalogSnapshot = field(default_factory=CatalogSnapshot)
     domain: str = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Files that were sent, read: resources by key, and what is wrong with them as they stand."""
+
+    resources: Mapping[str, ConfigResource] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def documents(self) -> dict[str, views.Document]:
+        return {key: dict(resource.document) for key, resource in self.resources.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +74,15 @@ class Editor:
         self._revisions = revisions
         self._surroundings = surroundings
         self._clock = clock
+        self._loader = DocumentLoader()
 
     async def apply(self, files: views.Files, *, dry_run: bool = False, expect: int | None = None) -> views.Applied:
         """Create or change what `files` say."""
-        wanted, findings = read_files(files)
-        self._keep_files_apart(wanted)
-
-        def edited(stored: Mapping[str, views.Document]) -> dict[str, views.Document]:
-            return changes.applied(stored, {key: dict(resource.document) for key, resource in wanted.items()})
+        sent = await asyncio.to_thread(read_files, files)
+        self._keep_files_apart(sent.resources)
 
         async def commit(edit: Edit) -> int:
-            puts = {key: edit.after[key] for key in wanted}
+            puts = {key: edit.after[key] for key in sent.resources}
             return await self._revisions.apply(
                 StoreChanges(puts=puts),
                 expect=edit.content.revision,
@@ -81,8 +93,8 @@ class Editor:
 
         async def check() -> Edit:
             content = await self._current(expect)
-            after = edited(documents_of(content))
-            return Edit(content, after, frozenset(wanted), self._judged(content, after, located=wanted, read=findings))
+            after = changes.applied(documents_of(content), sent.documents)
+            return Edit(content, after, frozenset(sent.resources), await self._judged(content, after, sent=sent))
 
         return await self._carry_out(check, commit, dry_run=dry_run, expect=expect)
 
@@ -97,7 +109,7 @@ class Editor:
             if missing:
                 raise not_found(", ".join(missing), "`meshctl get` lists what there is.")
             after = changes.without(documents_of(content), named)
-            found = self._judged(content, after, refuse=not request.force)
+            found = await self._judged(content, after, refuse=not request.force)
             return Edit(content, after, named, found)
 
         async def commit(edit: Edit) -> int:
@@ -119,7 +131,7 @@ class Editor:
         async def check() -> Edit:
             content = await self._current(expect)
             old = documents_of(await self._kept(request.revision))
-            return Edit(content, old, frozenset(), self._judged(content, old))
+            return Edit(content, old, frozenset(), await self._judged(content, old))
 
         async def commit(edit: Edit) -> int:
             return await self._revisions.rollback(
@@ -134,11 +146,11 @@ class Editor:
 
     async def compare(self, files: views.Files) -> views.Difference:
         """What applying `files` would change."""
-        wanted, findings = read_files(files)
+        sent = await asyncio.to_thread(read_files, files)
         content = await self._revisions.read()
         stored = documents_of(content)
-        after = changes.applied(stored, {key: dict(resource.document) for key, resource in wanted.items()})
-        found = self._judged(content, after, located=wanted, read=findings)
+        after = changes.applied(stored, sent.documents)
+        found = await self._judged(content, after, sent=sent)
         return views.Difference(
             since=content.revision, to=0, changes=changes.between(stored, after), findings=finding_views(found)
         )
@@ -152,12 +164,12 @@ class Editor:
 
     async def analyze(self, files: views.Files) -> views.Findings:
         """Findings of the mesh as it would be with `files` applied; without any, as it is."""
-        wanted, findings = read_files(files)
+        sent = await asyncio.to_thread(read_files, files)
         content = await self._revisions.read()
-        after = changes.applied(documents_of(content), {key: dict(resource.document) for key, resource in wanted.items()})
-        everything = self._findings(content, after, located=wanted)
-        relevant = [finding for finding in everything if not wanted or finding.resource in wanted]
-        return views.Findings(findings=finding_views([*findings, *relevant]))
+        after = changes.applied(documents_of(content), sent.documents)
+        everything = await asyncio.to_thread(self._findings, content, after, sent.resources)
+        relevant = [finding for finding in everything if not sent.resources or finding.resource in sent.resources]
+        return views.Findings(findings=finding_views([*sent.findings, *relevant]))
 
     async def history(self, limit: int) -> views.History:
         """Newest first."""
@@ -238,57 +250,47 @@ class Editor:
                 next_step="`meshctl history` lists those that are kept.",
             ) from error
 
-    def _findings(
-        self,
-        content: RevisionContent,
-        documents: Mapping[str, views.Document],
-        located: Mapping[str, ConfigResource] | None = None,
-    ) -> list[Finding]:
-        """All findings of `documents` together with what comes from files.  `located` gives places in files to name."""
-        around = self._surroundings()
-        findings: list[Finding] = []
-        resources = {}
-        for key, document in documents.items():
-            known = (located or {}).get(key)
-            if known is None:
-                try:
-                    known = load_document(document)
-                except InvalidDocument as error:  # stored by a version with other rules
-                    findings.extend(error.findings)
-                    continue
-            resources[key] = replace(known, created=content.created.get(key, content.revision + 1))
-        resources.update((str(resource.key), resource) for resource in around.files)
-        config = ConfigSet(resources.values(), content.revision)
-        labels = {host: [each.labels for each in instances] for host, instances in around.catalog.instances.items()}
-        services = around.catalog.services.values()
-        return [*findings, *analyze(config, services=services, instances=labels, domain=around.domain)]
-
-    def _judged(
+    async def _judged(
         self,
         content: RevisionContent,
         after: Mapping[str, views.Document],
         *,
-        located: Mapping[str, ConfigResource] | None = None,
-        read: Iterable[Finding] = (),
+        sent: Sent | None = None,
         refuse: bool = True,
     ) -> tuple[Finding, ...]:
         """What is to be said of a change: findings of reading it, of what it names, and new ones elsewhere.
 
         Raises `Problem` with all of them if one of them is an error.
         """
-        # What was stored by an earlier version with laxer rules must not stand in the way of everything else.
-        before = {_identity(finding) for finding in self._findings(content, documents_of(content))}
-        found = [
-            *read,
-            *(
-                finding
-                for finding in self._findings(content, after, located)
-                if finding.resource in (located or {}) or _identity(finding) not in before
-            ),
-        ]
+        sent = sent or Sent()
+        # A large mesh takes a while, in which clients must be served.
+        found = await asyncio.to_thread(self._judge, content, after, sent)
         if refuse and any(refuses(finding) for finding in found):
             raise invalid(finding_views(found))
-        return tuple(found)
+        return found
+
+    def _judge(self, content: RevisionContent, after: Mapping[str, views.Document], sent: Sent) -> tuple[Finding, ...]:
+        # What was stored by an earlier version with laxer rules must not stand in the way of everything else.
+        before = {_identity(finding) for finding in self._findings(content, documents_of(content))}
+        found = self._findings(content, after, sent.resources)
+        relevant = (each for each in found if each.resource in sent.resources or _identity(each) not in before)
+        return (*sent.findings, *relevant)
+
+    def _findings(
+        self, content: RevisionContent, documents: Mapping[str, views.Document], located: Mapping[str, ConfigResource] = NOTHING
+    ) -> list[Finding]:
+        """All findings of `documents` together with what comes from files.  `located` gives places in files to name."""
+        around = self._surroundings()
+        newest = content.revision + 1
+        resources, errors = self._loader.load(documents, content.created, newest=newest)
+        for key, resource in located.items():
+            resources[key] = replace(resource, created=content.created.get(key, newest))
+        resources.update((str(resource.key), resource) for resource in around.files)
+        config = ConfigSet(resources.values(), content.revision)
+        labels = {host: [each.labels for each in instances] for host, instances in around.catalog.instances.items()}
+        services = around.catalog.services.values()
+        unreadable = [finding for key, error in errors.items() if key not in located for finding in error.findings]
+        return [*unreadable, *analyze(config, services=services, instances=labels, domain=around.domain)]
 
     def _keep_files_apart(self, keys: Collection[str]) -> None:
         for resource in self._surroundings().files:
@@ -302,13 +304,13 @@ class Editor:
                 )
 
 
-def read_files(files: views.Files) -> tuple[dict[str, ConfigResource], list[Finding]]:
-    """The resources of `files` by key, and what is wrong with their text and fields.  Raises `Problem`."""
+def read_files(files: views.Files) -> Sent:
+    """The resources of `files`, and what is wrong with their text and fields.  Raises `Problem`."""
     fault = namespace_fault(files.namespace)
     if fault:
         raise Problem(400, fault, where="namespace", next_step="Use lower case letters, digits and dashes.")
     resources, findings = load([(file.name, file.text) for file in files.files], namespace=files.namespace)
-    return {str(resource.key): resource for resource in resources}, findings
+    return Sent({str(resource.key): resource for resource in resources}, tuple(findings))
 
 
 def refuses(finding: Finding) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,21 +12,17 @@ from meshlib_control.admin.views import FindingView
 
 
 class Problem(Exception):
-    """Becomes the response.  `more` is added to the document (`findings`, `found` ...)."""
+    """Becomes the response."""
 
-    def __init__(
-        self,
-        status: int,
-        what: str,
-        *,
-        where: str = "",
-        why: str = "",
-        next_step: str = "",
-        more: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, status: int, what: str, *, where: str = "", why: str = "", next_step: str = "") -> None:
         super().__init__(what)
         self.status = status
-        self.document: dict[str, Any] = {"what": what, "where": where, "why": why, "next": next_step, **(more or {})}
+        self.document: dict[str, Any] = {"what": what, "where": where, "why": why, "next": next_step}
+
+    def including(self, **more: object) -> Problem:
+        """The same problem with more fields in its document (`findings`, `found` ...)."""
+        self.document.update(more)
+        return self
 
     def response(self) -> Response:
         return Response(
@@ -46,8 +42,7 @@ def invalid(findings: Sequence[FindingView]) -> Problem:
         where="the files sent",
         why="configuration with errors is never stored, and what was stored stays as it is",
         next_step="Correct what the findings name and apply again; `meshctl codes CODE` explains a code.",
-        more={"findings": list(findings)},
-    )
+    ).including(findings=list(findings))
 
 
 def not_found(what: str, next_step: str) -> Problem:

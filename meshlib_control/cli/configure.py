@@ -80,10 +80,9 @@ def get(kind: str | None, name: str | None, *, namespace: str | None, session: S
 @click.argument("target", nargs=-1, metavar="[KIND NAME... | KIND/NAME...]", shell_complete=complete_target)
 @options.files(required=False, text="Delete the resources that these files name.")
 @options.namespace()
-@options.write()
-@click.option("--force", is_flag=True, help="Delete even if what refers to it becomes invalid.")
+@options.write(force=True)
 @options.session("table", "json", "yaml", "name")
-def delete(target: tuple[str, ...], *, texts: Texts, namespace: str, force: bool, write: Write, session: Session) -> None:
+def delete(target: tuple[str, ...], *, texts: Texts, namespace: str, write: Write, session: Session) -> None:
     """Delete resources by name, or those that files name, in one revision."""
     keys = resources_named(target, namespace) if target else []
     if texts:
@@ -95,7 +94,7 @@ def delete(target: tuple[str, ...], *, texts: Texts, namespace: str, force: bool
             "which resource?", why="expected KIND NAME or -f FILE", next_step="`meshctl get` lists all", exit_code=USAGE
         )
     names = ["/".join(key) for key in keys]
-    body = views.DeleteRequest(resources=names, message=write.message, author=_author(), force=force)
+    body = views.DeleteRequest(resources=names, message=write.message, author=_author(), force=write.force)
     _change(session, "/v1/config/delete", body, write)
 
 

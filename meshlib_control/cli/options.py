@@ -25,11 +25,15 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """How a change is to be made: only if `expect` is still the head, with `message` for the history."""
+    """How a change is to be made: only if `expect` is still the head, with `message` for the history.
+
+    `force`: even if what refers to the changed resources becomes invalid.
+    """
 
     expect: int | None
     message: str
     dry_run: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +115,14 @@ def files(*, required: bool = True, text: str = "A YAML or JSON file, a folder o
     return decorate
 
 
-def write(*, dry_run: bool = True) -> Decorator:
-    """`--expect`, `-m` and, if asked for, `--dry-run`: passed on as `write`."""
+def write(*, dry_run: bool = True, force: bool = False) -> Decorator:
+    """`--expect`, `-m` and, if asked for, `--dry-run` and `--force`: passed on as `write`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def run(*args: Any, expect: int | None, message: str, **values: Any) -> Any:
-            chosen = Write(expect=expect, message=message, dry_run=values.pop("dry_run", False))
+            flags = {name: values.pop(name, False) for name in ("dry_run", "force")}
+            chosen = Write(expect, message, **flags)
             return command(*args, write=chosen, **values)
 
         run = click.option("-m", "--message", default="", metavar="TEXT", help="Why, for the history.")(run)
@@ -127,6 +132,8 @@ def write(*, dry_run: bool = True) -> Decorator:
             metavar="REVISION",
             help="Fail with exit code 4 unless this is still the newest revision.",
         )(run)
+        if force:
+            run = click.option("--force", is_flag=True, help="Delete even if what refers to it becomes invalid.")(run)
         if dry_run:
             run = click.option("--dry-run", is_flag=True, help="Check and show what would change; store nothing.")(run)
         return run
