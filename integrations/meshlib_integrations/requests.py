@@ -1,7 +1,8 @@
 """meshlib under requests: ``session.mount("http://", MeshAdapter(mesh))``.
 
-What a call went through is in ``response.raw.meshlib``, a `meshlib.CallRecord`.  requests has no place for options of one call,
-so overrides belong to an adapter, mounted for the prefix that they are meant for:
+What a call went through is in ``response.raw.meshlib``, a `meshlib.CallRecord`; ``isinstance(response.raw, MeshResponse)``
+tells whether it went through the mesh.  requests has no place for options of one call, so overrides belong to an adapter,
+mounted for the prefix that they are meant for:
 ``session.mount("http://reviews/", MeshAdapter(mesh, overrides=Overrides(retries=0)))``.
 """
 
@@ -25,7 +26,7 @@ from meshlib import Mesh, errors
 from meshlib.lowlevel import CallRecord, Exchange, Overrides, Request, Timeouts, authority_of
 from meshlib_integrations._errors import Translation
 
-__all__ = ["MeshAdapter"]
+__all__ = ["MeshAdapter", "MeshResponse"]
 
 _BLOCK = 64 * 1024  # bytes read from a file at a time
 _FAILED = (errors.CallError, errors.RequestError, errors.ControlError)
@@ -236,7 +237,9 @@ def _timeouts(timeout: Any) -> Timeouts | None:
     if timeout is None:
         return None
     if isinstance(timeout, Timeout):
-        return Timeouts(_seconds(timeout.connect_timeout), _seconds(timeout.read_timeout), total=_seconds(timeout.total))
+        clock = timeout.clone()
+        clock.start_connect()  # only then does it say what its total leaves for reading
+        return Timeouts(_seconds(clock.connect_timeout), _seconds(clock.read_timeout))
     if isinstance(timeout, tuple):
         if len(timeout) != 2:
             raise ValueError(f"timeout {timeout!r} must be seconds or a (connect, read) tuple")
