@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.request import getproxies, proxy_bypass
 
-from meshlib import errors
+from meshlib import Mesh, errors
 from meshlib.lowlevel import AsyncExchange, Exchange, Request, Timeouts, authority_of
 from meshlib_integrations._errors import Translation
 from meshlib_integrations._overrides import read_overrides
@@ -74,13 +74,6 @@ class AsyncTransport(Protocol[Q_contra, R_co]):
 
     async def handle_async_request(self, request: Q_contra, /) -> R_co: ...
     async def aclose(self) -> None: ...
-
-
-class Mesh(Protocol):
-    """The calling side of ``meshlib.Mesh``."""
-
-    def exchange(self, request: Request) -> Exchange | None: ...
-    async def aexchange(self, request: Request) -> AsyncExchange | None: ...
 
 
 # --- requests

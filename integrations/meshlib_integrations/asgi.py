@@ -62,7 +62,10 @@ class MeshMiddleware:
         if serving.refusal is not None:
             await _refuse(serving.refusal, scope, send)
             return
-        scope = {**scope, "state": {**(scope.get("state") or {}), "meshlib": serving.context}}
+        state = scope.get("state")
+        if state is None:
+            state = scope["state"] = {}
+        state["meshlib"] = serving.context  # a request's state is a copy of its own (ASGI lifespan state)
         if serving.target != target:
             _retarget(scope, serving.target)
         with serving:
