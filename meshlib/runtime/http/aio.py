@@ -38,7 +38,8 @@ SMALL: Final = 32 * 1024  # a body up to this size is written together with its 
 class AsyncPool:
     """Connections to `endpoint` on the running loop.  Made, used and closed on that loop only.
 
-    After a fork, a child forgets its parent's pools without calling them: their loop is the parent's.
+    `settings` may be replaced at any time, by ones with the same `limits`.  After a fork, a child forgets its parent's pools
+    without calling them: their loop is the parent's.
     """
 
     def __init__(self, endpoint: Endpoint, settings: PoolSettings, *, connector: AsyncConnector | None = None) -> None:
@@ -52,7 +53,6 @@ class AsyncPool:
         self._idle: list[AsyncConnection] = []
         self._waiting: deque[asyncio.Future[AsyncConnection | None]] = deque()
         self._closed = False
-        self._wears = bool(settings.max_requests_per_connection or settings.max_connection_duration)
         self._sweep: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ class AsyncPool:
     def connection_ready(self, connection: AsyncConnection) -> None:
         """Its exchange ended, and it can carry another one."""
         now = monotonic()
-        if self.draining or (self._wears and self._is_worn(connection, now)):
+        if self.draining or self._is_worn(connection, now):
             connection.abort(None)
             return
         waiting = self._waiting
@@ -140,7 +140,7 @@ class AsyncPool:
         self._idle.append(connection)
         if self._sweep is None:
             self._schedule_sweep()
-        elif self._wears:
+        elif self.settings.max_connection_duration:
             self._stop_sweep()  # the new one may be due before the others
             self._schedule_sweep()
 
@@ -219,13 +219,14 @@ class AsyncPool:
         now = monotonic()
         seconds = min(connect or NEVER, self.settings.connect_timeout or NEVER)
         until, which = earlier(deadline, deadline_name, now=now, seconds=seconds, name="connect")
+        limit = asyncio.timeout(None if until == NEVER else max(0.0, until - now))
         try:
-            async with asyncio.timeout(None if until == NEVER else max(0.0, until - now)):
+            async with limit:
                 connection = await self._connector.open(self.endpoint, self._new_connection)
         except BaseException as error:
             self._opening -= 1
             self.settings.limits.connection_closed()
-            failure = self._connect_failure(error, which, until)
+            failure = self._connect_failure(error, which if limit.expired() else None)
             if isinstance(failure, CannotConnect):
                 # As in Envoy: whoever waits for this endpoint would only run into the same wall, one after the other.
                 self._fail_waiting(failure)
@@ -246,8 +247,9 @@ class AsyncPool:
     def _new_connection(self) -> AsyncConnection:
         return AsyncConnection(self, self.settings, self._loop)
 
-    def _connect_failure(self, error: BaseException, which: TimeoutName, until: float) -> WireError | None:
-        if isinstance(error, TimeoutError) and monotonic() >= until:
+    def _connect_failure(self, error: BaseException, which: TimeoutName | None) -> WireError | None:
+        """`which` of our timeouts passed, if any: the kernel's own ETIMEDOUT is a TimeoutError as well."""
+        if isinstance(error, TimeoutError) and which is not None:
             message = f"no connection to {self.endpoint} was made in time ({which} timeout)"
             return ConnectTimedOut(message) if which == "connect" else TimedOut(message, which, sent=False)
         if isinstance(error, OSError):
@@ -279,9 +281,10 @@ class AsyncPool:
 
     def _is_worn(self, connection: AsyncConnection, now: float) -> bool:
         settings = self.settings
-        if settings.max_requests_per_connection and connection.wire.exchanges >= settings.max_requests_per_connection:
-            return True
-        return bool(settings.max_connection_duration) and now - connection.opened_at >= settings.max_connection_duration
+        requests, seconds = settings.max_requests_per_connection, settings.max_connection_duration
+        if not requests and not seconds:
+            return False
+        return 0 < requests <= connection.wire.exchanges or 0 < seconds <= now - connection.opened_at
 
     def _due(self, connection: AsyncConnection) -> float:
         """When an idle connection is to be closed."""

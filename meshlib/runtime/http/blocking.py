@@ -56,7 +56,11 @@ class _Waiter:
 
 
 class BlockingPool:
-    """Connections to `endpoint`.  After a fork, a child forgets its parent's pools without calling them."""
+    """Connections to `endpoint`.
+
+    `settings` may be replaced at any time, by ones with the same `limits`.  After a fork, a child forgets its parent's pools
+    without calling them.
+    """
 
     def __init__(self, endpoint: Endpoint, settings: PoolSettings, *, connector: Connector | None = None) -> None:
         self.endpoint = endpoint
@@ -290,9 +294,10 @@ class BlockingPool:
 
     def _is_worn(self, connection: BlockingConnection, now: float) -> bool:
         settings = self.settings
-        if settings.max_requests_per_connection and connection.wire.exchanges >= settings.max_requests_per_connection:
-            return True
-        return bool(settings.max_connection_duration) and now - connection.opened_at >= settings.max_connection_duration
+        requests, seconds = settings.max_requests_per_connection, settings.max_connection_duration
+        if not requests and not seconds:
+            return False
+        return 0 < requests <= connection.wire.exchanges or 0 < seconds <= now - connection.opened_at
 
     def _due(self, connection: BlockingConnection) -> float:
         """When an idle connection is to be closed."""
