@@ -144,7 +144,7 @@ class Mesh:
         transports for httpx and requests can hand on.
         """
         request = build_request(method, url, headers, content, timeout, overrides)
-        exchange = self._running().client.exchange(request)
+        exchange = self._running().client.exchange(request, whole=True)
         if exchange is None:
             raise _outside(request)
         body = exchange.read()
@@ -164,7 +164,7 @@ class Mesh:
     ) -> Response:
         """`request` for coroutines."""
         request = build_request(method, url, headers, content, timeout, overrides)
-        exchange = await self._running().client.aexchange(request)
+        exchange = await self._running().client.aexchange(request, whole=True)
         if exchange is None:
             raise _outside(request)
         body = await exchange.read()

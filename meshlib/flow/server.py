@@ -11,7 +11,7 @@ A flow yields `Handle` once and is resumed when the application is done; a refus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 from meshlib.model.inbound import Refusal, RequestContext, ServerRequest
 from meshlib.policy.deadline import parse_attempt, parse_grpc_timeout, parse_milliseconds
@@ -45,43 +45,25 @@ def server_flow(request: ServerRequest, now: float) -> ServerFlow:
 
 def read_context(request: ServerRequest, now: float) -> RequestContext:
     """What the caller said about time, trace and retries.  Nothing here is trusted with more than shortening things."""
+    fields = request.fields
     context = RequestContext()
-    forwarded = []
-    for pair in request.headers:
-        read = _READERS.get(pair[0])
-        if read is not None:
-            read(context, now, pair[1])
-        elif pair[0] in FORWARDED and len(pair[1]) <= _MAX_FORWARDED:
-            forwarded.append(pair)
-    if forwarded:
-        context.forwarded = tuple(forwarded)
+    expected = fields.get(b"x-envoy-expected-rq-timeout-ms")
+    if expected is not None:
+        _tighten(context, now, parse_milliseconds(expected))
+    grpc = fields.get(b"grpc-timeout")
+    if grpc is not None:
+        _tighten(context, now, parse_grpc_timeout(grpc))
+    attempt = fields.get(b"x-envoy-attempt-count")
+    if attempt is not None and attempt != b"1":
+        context.attempt = parse_attempt(attempt)
+    trace = fields.get(TRACEPARENT)
+    if trace is not None:
+        context.trace = parse_traceparent(trace)
+    if not FORWARDED.isdisjoint(fields):
+        context.forwarded = tuple(pair for pair in request.headers if pair[0] in FORWARDED and len(pair[1]) <= _MAX_FORWARDED)
     return context
 
 
 def _tighten(context: RequestContext, now: float, seconds: float | None) -> None:
     if seconds is not None and (context.deadline is None or now + seconds < context.deadline):
         context.deadline = now + seconds
-
-
-def _read_expected(context: RequestContext, now: float, value: bytes) -> None:
-    _tighten(context, now, parse_milliseconds(value))
-
-
-def _read_grpc(context: RequestContext, now: float, value: bytes) -> None:
-    _tighten(context, now, parse_grpc_timeout(value))
-
-
-def _read_attempt(context: RequestContext, now: float, value: bytes) -> None:
-    context.attempt = parse_attempt(value)
-
-
-def _read_trace(context: RequestContext, now: float, value: bytes) -> None:
-    context.trace = parse_traceparent(value)
-
-
-_READERS: dict[bytes, Callable[[RequestContext, float, bytes], None]] = {
-    b"x-envoy-expected-rq-timeout-ms": _read_expected,
-    b"grpc-timeout": _read_grpc,
-    b"x-envoy-attempt-count": _read_attempt,
-    TRACEPARENT: _read_trace,
-}

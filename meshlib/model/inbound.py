@@ -10,10 +10,11 @@ from meshlib.model.call import Headers
 class ServerRequest:
     """The raw request, the same from every server: nothing decoded, nothing merged.
 
-    ``target`` is the request target as on the wire; ``headers`` are raw pairs, repeated ones repeated.
+    ``target`` is the request target as on the wire; ``headers`` are raw pairs with lower-case names, repeated ones repeated.
+    ``fields`` has the last value of each name, for the headers that may be there only once.
     """
 
-    __slots__ = ("headers", "http_version", "method", "peer_address", "target")
+    __slots__ = ("fields", "headers", "http_version", "method", "peer_address", "target")
 
     def __init__(
         self, method: str, target: bytes, headers: Headers, *, http_version: str = "1.1", peer_address: str = ""
@@ -21,6 +22,7 @@ class ServerRequest:
         self.method = method
         self.target = target
         self.headers = headers
+        self.fields = dict(headers)
         self.http_version = http_version
         self.peer_address = peer_address
 

@@ -76,8 +76,10 @@ class Client:
 
     # --- calls
 
-    async def aexchange(self, request: Request) -> AsyncExchange | None:
+    async def aexchange(self, request: Request, *, whole: bool = False) -> AsyncExchange | None:
         """Make a call.  None: the host is outside of the mesh, the caller's own transport takes it.
+
+        `whole`: come back when the body is there, too; cheaper for those who read all of it anyway.
 
         Raises errors.CallError, errors.RequestError, errors.ControlError.
         """
@@ -106,6 +108,7 @@ class Client:
                     timeouts=request.timeouts,
                     deadline=attempt.deadline,
                     deadline_name=attempt.deadline_name,
+                    whole=whole and attempt.deadline_name != "per_try",  # a try's timeout ends with the head
                 )
             except WireError as error:
                 return self._reset(error)
@@ -118,7 +121,7 @@ class Client:
             self._hold(served, last)
         return AsyncExchange(call, record, last, served.outcome.status, served.body)
 
-    def exchange(self, request: Request) -> Exchange | None:
+    def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
         """The same, blocking the calling thread."""
         settled, destination = self._find(request)
         if not settled:
@@ -144,6 +147,7 @@ class Client:
                     timeouts=request.timeouts,
                     deadline=attempt.deadline,
                     deadline_name=attempt.deadline_name,
+                    whole=whole and attempt.deadline_name != "per_try",  # a try's timeout ends with the head
                 )
             except WireError as error:
                 return self._reset(error)
