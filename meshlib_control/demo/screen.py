@@ -122,7 +122,9 @@ class Screen:
         if frame is None:
             return Text("")
         table = Table("reviews", box=None, header_style="bold", padding=(0, 3, 0, 0))
-        for column in ("requests/s", "share", "p50", "p99", "retries/s"):
+        table.add_column("requests/s", justify="right")
+        table.add_column("share", min_width=26)
+        for column in ("p50", "p99", "retries/s"):
             table.add_column(column, justify="right")
         for version in VERSIONS:
             found = frame.versions.get(version, Figures())
@@ -136,7 +138,7 @@ class Screen:
 def _cells(found: Figures, share: float, seconds: float) -> list[str]:
     bar = "█" * round(20 * share)
     rate, retries = found.requests / seconds, found.retries / seconds
-    return [f"{rate:.0f}", f"{bar} {share:4.0%}", milliseconds(found.p50), milliseconds(found.p99), f"{retries:.1f}"]
+    return [f"{rate:.0f}", f"{share:4.0%} {bar}", milliseconds(found.p50), milliseconds(found.p99), f"{retries:.1f}"]
 
 
 def line(frame: Frame) -> str:

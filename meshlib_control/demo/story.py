@@ -54,7 +54,7 @@ def _roll_back(scene: Scene) -> None:
 def _change(scene: Scene, *words: str) -> None:
     applied = scene.control.change(*words)
     changes = ", ".join(f"{change.resource} {change.action}" for change in applied.changes)
-    scene.tell(f"{changes}; every client has confirmed revision {applied.revision}")
+    scene.tell(f"{changes}: every client has revision {applied.revision}")
 
 
 def _kill(scene: Scene) -> None:
