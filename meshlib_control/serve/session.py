@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from meshlib.xds.proto import core_pb2
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
-from meshlib_control.compile.node import Node
+from meshlib_control.compile.node import Flavour, Node
 from meshlib_control.serve.cache import TYPES, Packed, ScopeResources
 from meshlib_control.serve.dialects import WILDCARD, BadRequest, Dialect, Request
 from meshlib_control.serve.settling import Settling
@@ -111,12 +111,10 @@ class Session:
         if not concerned:
             return False
         for name in concerned:
-            if name in subscription.held_back and self._settling.holds_back(self.resources.get(type_url, name)):
+            if name in subscription.held_back and self._holds_back(self.resources, type_url, name):
                 continue
             subscription.held_back.discard(name)
             subscription.dirty.add(name)
-        if subscription.wildcard:
-            subscription.held_back.discard(WILDCARD)
         return bool(subscription.dirty)
 
     def release(self) -> bool:
@@ -225,7 +223,7 @@ class Session:
         subscription.greet = True  # Envoy waits for the first answer of CDS and LDS, whatever is in it
         known = set(resources.everything(subscription.type_url))
         self._offer(resources, subscription, request, known | (request.versions.keys() - _ONLY_WILDCARD))
-        if not known and WILDCARD in request.versions and self._settling.active:
+        if WILDCARD in request.versions and self._settling.holds_back_listings(self._flavour):
             subscription.held_back.add(WILDCARD)
 
     def _unsubscribe(self, resources: ScopeResources, subscription: Subscription, names: frozenset[str]) -> None:
@@ -257,10 +255,17 @@ class Session:
         if claimed and outdated and self._settling.active:
             for name in list(outdated):
                 has_one = name in claimed or WILDCARD in claimed
-                if has_one and self._settling.holds_back(resources.get(subscription.type_url, name)):
+                if has_one and self._holds_back(resources, subscription.type_url, name):
                     outdated.discard(name)
                     subscription.held_back.add(name)
         subscription.dirty |= outdated
+
+    @property
+    def _flavour(self) -> Flavour:
+        return self.node.flavour if self.node is not None else "meshlib"
+
+    def _holds_back(self, resources: ScopeResources, type_url: str, name: str) -> bool:
+        return self._settling.holds_back(resources.get(type_url, name), self._flavour)
 
     def _is_open(self, type_url: str) -> bool:
         subscription = self.subscriptions.get(type_url)
@@ -330,7 +335,7 @@ class Session:
 
     def _warm(self, type_url: str, clusters: Iterable[str]) -> None:
         endpoints = self.subscriptions.get(ENDPOINTS)
-        if type_url != CLUSTER or endpoints is None or self.node is None or self.node.flavour != "envoy":
+        if type_url != CLUSTER or endpoints is None or self._flavour != "envoy":
             return
         endpoints.dirty.update(name for name in clusters if name in endpoints.names and name not in endpoints.held_back)
 

@@ -3,11 +3,12 @@
 A control service that comes back with an empty catalog (a lost database, Consul not answering, workloads that have not
 registered again) would tell every client that its endpoints are gone.  Until the settle period is over, and for as long
 as the catalog has been empty ever since the start, whatever a reconnecting client says that it has is left alone unless
-there is real content to replace it.
+there is real content to replace it.  What lists many services at once is left alone to the end, as it may be incomplete.
 """
 
 from __future__ import annotations
 
+from meshlib_control.compile.node import Flavour
 from meshlib_control.serve.cache import Packed
 
 DEFAULT_PERIOD = 10.0
@@ -22,6 +23,7 @@ class Settling:
         self._period = period
         self.suspicious_empty = empty  # nothing has ever been known since the start
         self.active = period > 0 or empty
+        self._began_empty = empty
 
     def observe(self, now: float, *, empty: bool) -> None:
         """A new world was taken; `empty`: it has no service at all."""
@@ -42,6 +44,14 @@ class Settling:
         """When to `tick`; None: not before something is known."""
         return self._until if self.active and not self.suspicious_empty else None
 
-    def holds_back(self, packed: Packed | None) -> bool:
+    def holds_back_listings(self, flavour: Flavour) -> bool:
+        """Should whatever speaks of many services at once be kept from clients that have a version of it?
+
+        It takes away what it leaves out.  Listings are the complete responses of state-of-the-world CDS and LDS, and
+        Envoy's route configurations, which hold the routes to every host.
+        """
+        return self.active and (self.suspicious_empty or (self._began_empty and flavour == "envoy"))
+
+    def holds_back(self, packed: Packed | None, flavour: Flavour) -> bool:
         """Should `packed` (None: does not exist) be kept from a client that has some version of it?"""
-        return self.active and (packed is None or packed.empty)
+        return self.active and (packed is None or packed.empty or self.holds_back_listings(flavour))
