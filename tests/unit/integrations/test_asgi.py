@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshlib import Mesh
+from meshlib import Mesh, RequestContext
 from meshlib.testing import StaticControl
 from meshlib_integrations.asgi import MeshMiddleware
 
@@ -136,11 +136,11 @@ async def seen(scope: Message) -> Message:
     return scopes[0]
 
 
-async def test_the_servers_scope_is_left_alone() -> None:
-    scope = http(state={"db": 1})
-    given = await seen(scope)
-    assert given["state"].keys() == {"db", "meshlib"}
-    assert scope == http(state={"db": 1})
+@pytest.mark.parametrize("changes", [{}, {"state": None}, {"state": {"db": 1}}])
+async def test_the_context_joins_the_requests_state(changes: Message) -> None:
+    state = (await seen(http(**changes)))["state"]
+    assert isinstance(state.pop("meshlib"), RequestContext)
+    assert state == (changes.get("state") or {})
 
 
 @pytest.mark.parametrize(
