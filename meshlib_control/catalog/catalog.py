@@ -11,14 +11,15 @@ from meshlib_control.catalog import guard
 from meshlib_control.catalog.consul import ConsulCatalog, ConsulView
 from meshlib_control.catalog.guard import Guarded, GuardRules
 from meshlib_control.catalog.model import CatalogSnapshot
-from meshlib_control.catalog.offers import Merged, RegistryOffers, Seen, merge
-from meshlib_control.catalog.registrations import Registrations, left
+from meshlib_control.catalog.offers import Merged, RegistryIndex, Seen, merge, without_reflections
+from meshlib_control.catalog.registrations import Registrations
 from meshlib_control.changes import Changes
 from meshlib_control.tasks import cancel, spawn
 
 RULES = GuardRules()
-# At most half of the time goes into merging, however many changes come.
+# After each merge a pause as long as it took, within these limits: at most half of the time goes into it.
 PAUSE = 0.01
+PAUSE_MAX = 0.25
 
 
 class Catalog:
@@ -42,7 +43,7 @@ class Catalog:
         self._rules = rules
         self._clock = clock
         self._inputs, self._published = Changes(), Changes()
-        self._registry_offers = RegistryOffers(domain)
+        self._index = RegistryIndex(domain)
         self._merged = Merged()
         self._guarded: dict[str, Guarded] = {}
         self._task: asyncio.Task[None] | None = None
@@ -87,7 +88,7 @@ class Catalog:
             began = self._clock()
             self._refresh()
             took = self._clock() - began
-            await asyncio.sleep(max(PAUSE, took))
+            await asyncio.sleep(min(PAUSE_MAX, max(PAUSE, took)))
             wait = guard.deadline(self._guarded, self._rules) - self._clock()
             await self._inputs.after(seen, None if wait == math.inf else max(0.0, wait))
 
@@ -105,18 +106,16 @@ class Catalog:
             self._published.notify()
 
     def _seen(self) -> Seen:
-        table = self._registrations.table
+        table, index = self._registrations.table, self._index
+        index.update(table)
         view = self._consul.view if self._consul is not None else ConsulView()
-        offers = self._registry_offers.of(table)
-        # What Consul only reflects is known from the registration itself, its end too.
-        offers += [offer for offer in view.offers if offer.registered_as not in table.leases]
-        remembered = self._registry_offers.known(table)
-        self._merged = merge(offers, {**view.known, **remembered}, before=self._merged)
+        sources = (index.offers, without_reflections(view.offers, table.leases))
+        self._merged = merge(sources, {**view.known, **index.known}, before=self._merged)
         instances = dict(self._merged.instances)
-        for host in view.watched | remembered.keys():
+        for host in view.watched | index.known.keys():
             if host in self._merged.services:
                 instances.setdefault(host, ())
-        return Seen(self._merged.services, instances, left(table))
+        return Seen(self._merged.services, instances, index.left)
 
 
 def _content(snapshot: CatalogSnapshot) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from meshlib_control.catalog.consul_mapping import hosts_of, offers_of
 from meshlib_control.catalog.model import Port, Service
-from meshlib_control.catalog.offers import DEFAULT_PORT, Offer
+from meshlib_control.catalog.offers import DEFAULT_PORT, ByHost, Offer, grouped
 from meshlib_control.catalog.saved import SAVED, read_saved, saved_bytes, saved_key
 from meshlib_control.catalog.storage import Storage
 from meshlib_control.changes import Changes
@@ -36,7 +36,7 @@ class ConsulView:
 
     known: Mapping[str, Service] = field(default_factory=dict)
     watched: frozenset[str] = frozenset()
-    offers: tuple[Offer, ...] = ()
+    offers: ByHost = field(default_factory=dict)
 
 
 class ConsulCatalog:
@@ -129,7 +129,7 @@ class ConsulCatalog:
         self._publish()
 
     def _publish(self) -> None:
-        offers = tuple(offer for name in sorted(self._offers) for offer in self._offers[name])
+        offers = grouped(offer for name in sorted(self._offers) for offer in self._offers[name])
         for name, found in self._offers.items():
             if found:
                 self._hosts[name] = frozenset((offer.host, offer.namespace) for offer in found)

@@ -194,6 +194,16 @@ def step(table: LeaseTable, event: Event, now: float) -> LeaseTable:
             return _expired(table, renewed, now)
 
 
+def changed_records(before: Mapping[str, Lease], after: Mapping[str, Lease]) -> list[str]:
+    """Instances that came, went, or whose record differs; renewals change leases, not records."""
+    changed = [name for name, lease in after.items() if (known := before.get(name)) is not lease and not _same(known, lease)]
+    return changed + [name for name in before if name not in after]
+
+
+def _same(known: Lease | None, lease: Lease) -> bool:
+    return known is not None and (known.record is lease.record or known.record == lease.record)
+
+
 def _renewed(table: LeaseTable, instance_id: str, *, ready: bool, now: float) -> LeaseTable:
     lease = table.leases.get(instance_id)
     if lease is None or lease.record.standing is Standing.LEFT:
@@ -207,8 +217,10 @@ def _stored(table: LeaseTable, records: Mapping[str, Record], now: float) -> Lea
     leases = {}
     for instance_id, record in records.items():
         known = table.leases.get(instance_id)
-        unchanged = known is not None and known.record == record
-        leases[instance_id] = known if known is not None and unchanged else Lease(record, _until(table, record, now))
+        if known is not None and (known.record is record or known.record == record):
+            leases[instance_id] = known
+        else:
+            leases[instance_id] = Lease(record, _until(table, record, now))
     for instance_id, lease in table.leases.items():
         # What we answer for and the store does not have, it has lost, or not yet got: it gets it again.
         if instance_id not in leases and lease.record.owner == table.me:

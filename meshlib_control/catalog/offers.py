@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from meshlib_control.catalog.leases import LeaseTable, Record, Standing
+from meshlib_control.catalog.leases import Lease, LeaseTable, Record, Standing, changed_records
 from meshlib_control.catalog.model import Instance, InstanceHealth, Port, Service, registered_host
 
 Source = Literal["registry", "consul"]
@@ -27,6 +27,9 @@ class Offer:
     registered_as: str = ""  # Consul only: the instance id of the registration that this is the reflection of
 
 
+ByHost = Mapping[str, tuple[Offer, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What all sources say at one moment.
@@ -44,45 +47,69 @@ class Seen:
 class Merged:
     """`offers` is what the rest was made of, so that the next merge can tell what is still the same."""
 
-    offers: Mapping[str, tuple[Offer, ...]] = field(default_factory=dict)
+    offers: ByHost = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=dict)
 
 
-class RegistryOffers:
-    """Offers and services from a lease table.  Remembers what it made, so that what did not change is the same object."""
+class RegistryIndex:
+    """What a lease table offers, by host.  Works on differences: of twenty thousand leases one is different, as a rule."""
 
     def __init__(self, domain: str) -> None:
+        self.offers: dict[str, tuple[Offer, ...]] = {}  # of living leases; a host that did not change keeps its tuple
+        self.known: dict[str, Service] = {}  # services whose instances have all gone, remembered as long as their marks
+        self.left: frozenset[str] = frozenset()  # instances that deregistered
         self._domain = domain
-        self._made: dict[str, tuple[Record, Offer]] = {}
+        self._leases: Mapping[str, Lease] = {}
+        self._alive: dict[str, dict[str, Offer]] = {}  # by host and instance
+        self._marks: dict[str, Record] = {}
 
-    def of(self, table: LeaseTable) -> list[Offer]:
-        """Of living leases only."""
-        made = {}
-        for instance_id, lease in table.leases.items():
-            if lease.record.standing is Standing.UP:
-                known = self._made.get(instance_id)
-                same = known is not None and known[0] is lease.record
-                made[instance_id] = known if known is not None and same else (lease.record, _offer(lease.record, self._domain))
-        self._made = made
-        return [offer for _, offer in made.values()]
+    def update(self, table: LeaseTable) -> None:
+        before, after = self._leases, table.leases
+        touched = set()
+        for instance_id in changed_records(before, after):
+            if instance_id in before:
+                touched.add(self._remove(instance_id, before[instance_id].record))
+            if instance_id in after:
+                touched.add(self._add(instance_id, after[instance_id].record))
+        self._leases = after
+        for host in touched:
+            offers = self._alive.get(host)
+            if offers:
+                self.offers[host] = tuple(offers.values())
+            else:
+                self.offers.pop(host, None)
+        if touched:
+            self.left = frozenset(name for name, record in self._marks.items() if record.standing is Standing.LEFT)
+            gone = [_offer(record, self._domain) for record in self._marks.values()]
+            self.known = {offer.host: _service(offer.host, [offer]) for offer in gone if offer.host not in self.offers}
 
-    def known(self, table: LeaseTable) -> dict[str, Service]:
-        """Services whose instances have all gone are remembered as long as the marks of these are."""
-        alive = {offer.host for _, offer in self._made.values()}
-        services = {}
-        for lease in table.leases.values():
-            if lease.record.standing is not Standing.UP:
-                offer = _offer(lease.record, self._domain)
-                if offer.host not in alive:
-                    services[offer.host] = _service(offer.host, [offer])
-        return services
+    def _add(self, instance_id: str, record: Record) -> str:
+        offer = _offer(record, self._domain)
+        if record.standing is Standing.UP:
+            self._alive.setdefault(offer.host, {})[instance_id] = offer
+        else:
+            self._marks[instance_id] = record
+        return offer.host
+
+    def _remove(self, instance_id: str, record: Record) -> str:
+        host = _host(record, self._domain)
+        self._marks.pop(instance_id, None)
+        alive = self._alive.get(host, {})
+        alive.pop(instance_id, None)
+        if not alive:
+            self._alive.pop(host, None)
+        return host
+
+
+def _host(record: Record, domain: str) -> str:
+    return registered_host(record.registration.service, record.registration.namespace, domain)
 
 
 def _offer(record: Record, domain: str) -> Offer:
     registration = record.registration
     return Offer(
-        host=registered_host(registration.service, registration.namespace, domain),
+        host=_host(record, domain),
         namespace=registration.namespace,
         instance=Instance(
             id=registration.instance_id,
@@ -99,25 +126,43 @@ def _offer(record: Record, domain: str) -> Offer:
     )
 
 
-def merge(offers: Iterable[Offer], known: Mapping[str, Service], *, before: Merged) -> Merged:
+def grouped(offers: Iterable[Offer]) -> dict[str, tuple[Offer, ...]]:
+    """By host."""
+    hosts: dict[str, list[Offer]] = {}
+    for offer in offers:
+        hosts.setdefault(offer.host, []).append(offer)
+    return {host: tuple(found) for host, found in hosts.items()}
+
+
+def without_reflections(offers: ByHost, leases: Container[str]) -> ByHost:
+    """Consul's offers without those that are registered here: the registration itself is known, and its end too."""
+    return {
+        host: tuple(offer for offer in found if offer.registered_as not in leases)
+        if any(offer.registered_as for offer in found)
+        else found
+        for host, found in offers.items()
+    }
+
+
+def merge(sources: Sequence[ByHost], known: Mapping[str, Service], *, before: Merged) -> Merged:
     """Services and instances by host.  `known`: services that exist whether or not anybody offers them.
 
     Where two sources offer the same address and port, the registration counts.
     """
-    hosts: dict[str, list[Offer]] = {}
-    for offer in offers:
-        hosts.setdefault(offer.host, []).append(offer)
-    grouped: dict[str, tuple[Offer, ...]] = {}
+    combined: dict[str, tuple[Offer, ...]] = {}
+    for source in sources:
+        for host, offers in source.items():
+            combined[host] = combined[host] + offers if host in combined else offers
+    combined = {host: offers for host, offers in combined.items() if offers}
     services, instances = dict(known), {}
-    for host, found in hosts.items():
-        grouped[host] = tuple(found)
-        if before.offers.get(host) == grouped[host]:
+    for host, offers in combined.items():
+        if before.offers.get(host) == offers:
             services[host], instances[host] = before.services[host], before.instances[host]
             continue
-        ordered = _distinct(found)
+        ordered = _distinct(offers)
         services[host] = _service(host, ordered)
         instances[host] = tuple(offer.instance for offer in ordered)
-    return Merged(grouped, services, instances)
+    return Merged(combined, services, instances)
 
 
 def _distinct(offers: Iterable[Offer]) -> list[Offer]:

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import cast
 
 from meshlib_control.catalog import leases
-from meshlib_control.catalog.leases import Beat, LeaseTable, Record, Registration, Standing, Terms
+from meshlib_control.catalog.leases import Beat, LeaseTable, Record, Registration, Terms
 from meshlib_control.catalog.records import HEARTBEATS, PREFIX, read_record, record_bytes, record_key
 from meshlib_control.catalog.storage import Storage, Stored
 from meshlib_control.changes import Changes
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 PATIENCE = 2.0  # seconds that an instance waits for the store
 TERMS = Terms()
+CONCURRENCY = 32  # writes at once
 GOODBYE = b"left"
 
 
@@ -49,6 +50,7 @@ class Registrations:
         self._clock = clock
         self._tick = tick
         self._revisions: dict[str, int] = {}  # by instance id: the newest revision in the store that we know
+        self._decoded: dict[str, tuple[int, Record | None]] = {}  # by key: the entry's revision, and what it says
         self._renewed: dict[str, float] = {}
         self._unwritten: dict[str, bool] = {}  # by instance id: whether the instance itself spoke to us
         self._beaten = -math.inf  # when the last heartbeat was tried
@@ -110,13 +112,25 @@ class Registrations:
 
     def _step(self, event: leases.Event, *, claim: bool = False) -> None:
         before, self.table = self.table, leases.step(self.table, event, self._clock())
-        changed = changed_records(before, self.table, event)
+        changed = self._changed_by(event, before)
         for instance_id in changed:
             lease = self.table.leases.get(instance_id)
             if lease is not None and lease.record.owner == self.table.me and not isinstance(event, leases.Stored):
                 self._unwritten[instance_id] = claim
         if changed:
             self.changes.notify()
+
+    def _changed_by(self, event: leases.Event, before: LeaseTable) -> list[str]:
+        """An instance's own event concerns itself alone."""
+        match event:
+            case leases.Register(Registration(instance_id=instance_id)):
+                pass
+            case leases.Renew(instance_id) | leases.Deregister(instance_id):
+                pass
+            case _:
+                return leases.changed_records(before.leases, self.table.leases)
+        old, new = ({instance_id: lease} if (lease := table.leases.get(instance_id)) else {} for table in (before, self.table))
+        return leases.changed_records(old, new)
 
     async def tick(self) -> None:
         """Let time pass: expiry, heartbeats, and what could not be written before.  Called every `tick` seconds."""
@@ -147,10 +161,10 @@ class Registrations:
     def _take(self, entries: Sequence[Stored]) -> None:
         """A listing may be older than what we wrote since: then ours counts."""
         records = {}
+        self._decoded = {entry.key: (entry.revision, self._decode(entry)) for entry in entries}
         for entry in entries:
-            record = read_record(entry.value)
+            record = self._decoded[entry.key][1]
             if record is None:
-                log.warning("registrations: %s in the store is no registration; it is ignored", entry.key)
                 continue
             instance_id = record.registration.instance_id
             ours = self.table.leases.get(instance_id)
@@ -165,13 +179,24 @@ class Registrations:
                 self._revisions.pop(instance_id, None)
                 self._unwritten.setdefault(instance_id, False)
 
+    def _decode(self, entry: Stored) -> Record | None:
+        """Of thousands of entries one is new, as a rule."""
+        revision, record = self._decoded.get(entry.key, (0, None))
+        if revision == entry.revision:
+            return record
+        record = read_record(entry.value)
+        if record is None:
+            log.warning("registrations: %s in the store is no registration; it is ignored", entry.key)
+            return None
+        lease = self.table.leases.get(record.registration.instance_id)
+        return lease.record if lease is not None and lease.record == record else record
+
     async def _beat(self) -> None:
         self._beaten = self._clock()
         await self._store.put(HEARTBEATS + self.table.me, b"here")
         found = await self._store.scan(HEARTBEATS)
         beats = {entry.key.removeprefix(HEARTBEATS): Beat(entry.revision, entry.value == GOODBYE) for entry in found}
         self._step(leases.Heartbeats(beats))
-        await self._write_all()
         owners = {lease.record.owner for lease in self.table.leases.values()}
         for replica, beat in self.table.beats.items():
             # Nothing of it is left to take over: its heartbeat goes too.
@@ -179,8 +204,16 @@ class Registrations:
                 await self._store.delete(HEARTBEATS + replica)
 
     async def _write_all(self) -> None:
-        for instance_id in list(self._unwritten):
-            await self._write(instance_id)
+        slots = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(instance_id: str) -> None:
+            async with slots:
+                await self._write(instance_id)
+
+        results = await asyncio.gather(*(one(name) for name in list(self._unwritten)), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _write(self, instance_id: str) -> None:
         """Until it is written, or turns out to belong to another replica."""
@@ -218,25 +251,3 @@ class Registrations:
                 await self._store.delete(record_key(instance_id), expect=revision)
             except Conflict:
                 return  # it is back, at another replica
-
-
-def changed_records(before: LeaseTable, after: LeaseTable, event: leases.Event) -> list[str]:
-    """Instances whose record differs, came or went.  An instance's own event concerns itself alone."""
-    match event:
-        case leases.Register(registration):
-            candidates = {registration.instance_id}
-        case leases.Renew(instance_id) | leases.Deregister(instance_id):
-            candidates = {instance_id}
-        case _:
-            candidates = before.leases.keys() | after.leases.keys()
-    return [name for name in candidates if _record(before, name) != _record(after, name)]
-
-
-def _record(table: LeaseTable, instance_id: str) -> Record | None:
-    lease = table.leases.get(instance_id)
-    return lease.record if lease else None
-
-
-def left(table: LeaseTable) -> frozenset[str]:
-    """Instances that deregistered."""
-    return frozenset(name for name, lease in table.leases.items() if lease.record.standing is Standing.LEFT)

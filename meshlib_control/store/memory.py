@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from meshlib_control.errors import Conflict, StoreError
 from meshlib_control.changes import Changes
+from meshlib_control.errors import Conflict, StoreError
 from meshlib_control.store.keys import check_key, check_prefix, check_value
 from meshlib_control.store.model import Entry
 

@@ -10,18 +10,24 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from meshlib_control.errors import Conflict, StoreError
+import tenacity
+
 from meshlib_control.changes import Changes
+from meshlib_control.errors import Conflict, StoreError
 from meshlib_control.store.keys import check_key, check_prefix, check_value
 from meshlib_control.store.model import Entry
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+Step = Callable[[sqlite3.Connection], Callable[[], None]]  # writes, and returns what is to be done after the commit
 
 # `changes` counts all writes of all processes: it is the revision of each write, and what watchers look at.
 SCHEMA = """
@@ -41,6 +47,7 @@ class SqliteStore:
         self._changes = Changes()
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
+        self._pending: deque[tuple[Step, Future[Any]]] = deque()  # filled by the loop, emptied by the thread
         self._closed = False
 
     async def get(self, key: str) -> Entry | None:
@@ -115,20 +122,48 @@ class SqliteStore:
         return await self._run(lambda connection: [Entry(*row) for row in connection.execute(sql, arguments)])
 
     async def _write(self, write: Callable[[sqlite3.Connection], T]) -> T:
-        def transaction(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = write(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
+        """Writes that come while another is on its way to the disk share the next transaction: one sync for all."""
+        result: Future[T] = Future()
 
-        result = await self._run(transaction)
+        def step(connection: sqlite3.Connection) -> Callable[[], None]:
+            try:
+                value = write(connection)
+            except Conflict as conflict:
+                # Nothing was written before it was found; the others of the transaction go on.
+                return partial(result.set_exception, conflict)
+            return partial(result.set_result, value)
+
+        self._pending.append((step, result))
+        try:
+            await self._run(self._write_pending)
+        except StoreError as error:
+            # The file could not be opened.  Whatever still waits must not be written behind the back of its caller.
+            while self._pending:
+                self._pending.popleft()[1].set_exception(error)
+            raise
         self._changes.notify()
-        return result
+        # Done: by this call of ours, or by an earlier one that took it along.
+        return result.result(timeout=0)
+
+    def _write_pending(self, connection: sqlite3.Connection) -> None:
+        pending = []
+        while self._pending:
+            pending.append(self._pending.popleft())
+        if not pending:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            finish = [step(connection) for step, _ in pending]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            failure = self._failure(error) if isinstance(error, sqlite3.Error) else error
+            for _, result in pending:
+                result.set_exception(failure)
+            return
+        for each in finish:
+            each()
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
@@ -143,7 +178,10 @@ class SqliteStore:
                 self._connection = _connect(self.path)
             return work(self._connection)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"the store {self.path}: {error}") from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StoreError:
+        return StoreError(f"the store {self.path}: {error}")
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -157,13 +195,24 @@ def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(SCHEMA)
+        _prepare(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+# SQLite's own waiting does not cover the change to write-ahead logging, which several may try to make at once.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(lambda error: isinstance(error, sqlite3.OperationalError) and "locked" in str(error)),
+    wait=tenacity.wait_random(0.005, 0.05),
+    stop=tenacity.stop_after_delay(BUSY_TIMEOUT),
+    reraise=True,
+)
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.executescript(SCHEMA)
 
 
 def _check_revision(connection: sqlite3.Connection, key: str, expect: int | None) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib_control.catalog.leases import Deregister, LeaseTable, Register, Registration, Renew, step
+from meshlib_control.catalog.leases import Deregister, LeaseTable, Register, Registration, Renew, Tick, step
 from meshlib_control.catalog.model import Instance, InstanceHealth, Port, Service
-from meshlib_control.catalog.offers import Merged, Offer, RegistryOffers, merge, service_ports
+from meshlib_control.catalog.offers import Merged, Offer, RegistryIndex, grouped, merge, service_ports, without_reflections
 
 HOST = "reviews.default.svc.cluster.local"
 
@@ -38,7 +38,7 @@ def test_ports(offers: list[tuple[int, int, str]], ports: tuple[Port, ...]) -> N
 
 
 def test_two_sources_make_one_service() -> None:
-    merged = merge([offer(2), offer(1, source="consul")], {}, before=Merged())
+    merged = merge([grouped([offer(2)]), grouped([offer(1, source="consul")])], {}, before=Merged())
     assert [each.id for each in merged.instances[HOST]] == ["i1", "i2"]
     assert merged.services[HOST].source == "registry"
 
@@ -47,31 +47,31 @@ def test_of_two_offers_of_one_address_the_registration_counts() -> None:
     registered = offer(1)
     reflected = offer(1, source="consul", instance=Instance("consul:n/i1", "10.0.0.1", 9080))
     for order in ([registered, reflected], [reflected, registered]):
-        assert [each.id for each in merge(order, {}, before=Merged()).instances[HOST]] == ["i1"]
+        assert [each.id for each in merge([grouped([each]) for each in order], {}, before=Merged()).instances[HOST]] == ["i1"]
 
 
 def test_known_services_stay_without_instances() -> None:
     known = Service("other.default.svc.cluster.local", "default", (Port(80),), source="consul")
-    merged = merge([offer(1)], {known.host: known}, before=Merged())
+    merged = merge([grouped([offer(1)])], {known.host: known}, before=Merged())
     assert merged.services[known.host] == known
     assert known.host not in merged.instances
 
 
 def test_host_names_as_addresses_make_a_dns_service() -> None:
     named = offer(1, instance=Instance("i1", "db.example", 5432))
-    assert merge([named], {}, before=Merged()).services[HOST].resolution == "DNS"
-    assert merge([offer(1)], {}, before=Merged()).services[HOST].resolution == "STATIC"
+    assert merge([grouped([named])], {}, before=Merged()).services[HOST].resolution == "DNS"
+    assert merge([grouped([offer(1)])], {}, before=Merged()).services[HOST].resolution == "STATIC"
     literal = offer(1, instance=Instance("i1", "2001:db8::1", 80))
-    assert merge([literal], {}, before=Merged()).services[HOST].resolution == "STATIC"
+    assert merge([grouped([literal])], {}, before=Merged()).services[HOST].resolution == "STATIC"
 
 
 def test_what_did_not_change_stays_the_same_object() -> None:
     offers = [offer(1), offer(2)]
-    first = merge(offers, {}, before=Merged())
-    again = merge(offers, {}, before=first)
+    first = merge([grouped(offers)], {}, before=Merged())
+    again = merge([grouped(offers)], {}, before=first)
     assert again.instances[HOST] is first.instances[HOST]
     assert again.services[HOST] is first.services[HOST]
-    assert merge([*offers, offer(3)], {}, before=first).instances[HOST] is not first.instances[HOST]
+    assert merge([grouped([*offers, offer(3)])], {}, before=first).instances[HOST] is not first.instances[HOST]
 
 
 def test_registrations_become_offers() -> None:
@@ -89,7 +89,9 @@ def test_registrations_become_offers() -> None:
         service_account="sa",
     )
     table = step(step(LeaseTable("me"), Register(registration), 0.0), Renew("r1", ready=False), 1.0)
-    (made,) = RegistryOffers("cluster.local").of(table)
+    index = RegistryIndex("cluster.local")
+    index.update(table)
+    ((made,),) = index.offers.values()
     assert (made.host, made.namespace, made.service_port, made.protocol) == (
         "reviews.shop.svc.cluster.local",
         "shop",
@@ -99,11 +101,40 @@ def test_registrations_become_offers() -> None:
     assert made.instance == Instance("r1", "10.0.0.1", 9080, {"version": "v2"}, "eu/a", 3, InstanceHealth.UNHEALTHY, "sa")
 
 
-def test_a_service_whose_instances_all_left_is_remembered() -> None:
-    offers = RegistryOffers("cluster.local")
-    table = step(LeaseTable("me"), Register(Registration("r1", "reviews", "10.0.0.1", 9080)), 0.0)
-    assert offers.of(table)
-    assert offers.known(table) == {}
+def registered(number: int) -> Register:
+    return Register(Registration(f"r{number}", "reviews", f"10.0.0.{number}", 9080))
+
+
+def test_the_index_of_a_table_follows_its_changes() -> None:
+    index = RegistryIndex("cluster.local")
+    table = step(step(LeaseTable("me"), registered(1), 0.0), registered(2), 0.0)
+    index.update(table)
+    assert [each.instance.id for each in index.offers[HOST]] == ["r1", "r2"]
+    before = index.offers[HOST]
+    index.update(step(table, Tick({"r1": 1.0}), 1.0))
+    assert index.offers[HOST] is before, "a renewal is no change"
     table = step(table, Deregister("r1"), 1.0)
-    assert offers.of(table) == []
-    assert offers.known(table)[HOST].ports == (Port(80), Port(9080))
+    index.update(table)
+    assert [each.instance.id for each in index.offers[HOST]] == ["r2"]
+    assert index.left == {"r1"}
+    assert index.known == {}
+    moved = Register(Registration("r2", "ratings", "10.0.0.2", 9080))
+    index.update(step(table, moved, 2.0))
+    assert list(index.offers) == ["ratings.default.svc.cluster.local"]
+
+
+def test_a_service_whose_instances_all_left_is_remembered_with_its_ports() -> None:
+    index = RegistryIndex("cluster.local")
+    table = step(step(LeaseTable("me"), registered(1), 0.0), Deregister("r1"), 1.0)
+    index.update(table)
+    assert index.offers == {}
+    assert index.known[HOST].ports == (Port(80), Port(9080))
+    index.update(step(table, registered(2), 2.0))
+    assert index.known == {}
+
+
+def test_what_consul_only_reflects_is_left_out() -> None:
+    reflection, other = offer(1, source="consul", registered_as="r1"), offer(2, source="consul", registered_as="elsewhere")
+    found = grouped([reflection, other])
+    assert without_reflections(found, {"r1"}) == {HOST: (other,)}
+    assert without_reflections(found, {}) == found
