@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 BODY = b"x" * 1024
@@ -14,7 +14,10 @@ START = {
 END = {"type": "http.response.body", "body": BODY}
 
 
-async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+Message = MutableMapping[str, Any]
+
+
+async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
     if scope["type"] == "http":
         await send(START)
         await send(END)

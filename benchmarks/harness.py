@@ -78,7 +78,8 @@ class Figures:
     cpu: list[float] = field(default_factory=list)  # seconds per request, all processes
 
     def median(self, name: str) -> float:
-        return statistics.median(getattr(self, name))
+        values: list[float] = getattr(self, name)
+        return statistics.median(values)
 
 
 AsyncCall = Callable[[], Awaitable[object]]
@@ -180,7 +181,7 @@ def report(title: str, ratios: Sequence[Ratio], details: Mapping[str, object], o
 
 def table(rows: Mapping[str, Figures]) -> dict[str, object]:
     """Print the medians of each peer, and return them."""
-    found = {}
+    found: dict[str, object] = {}
     for name, figures in rows.items():
         rate, p50, cpu = figures.median("rate"), figures.median("p50") * 1e6, figures.median("cpu") * 1e6
         print(f"    {name:<44} {rate:10.0f} req/s   p50 {p50:8.0f} µs   cpu {cpu:8.0f} µs/req")

@@ -1,6 +1,6 @@
 """Against a pair of real Envoy sidecars with mTLS: `python -m benchmarks.sidecars [--json FILE] [--rounds N]`.
 
-What is added, counted alike for both (docs/concepts.md): for meshlib, the native call with the whole flow against the same engine
+What is added, counted alike for both: for meshlib, the native call with the whole flow against the same engine
 on a plain connection; for Envoy, that engine through client Envoy -> mTLS -> server Envoy against the same engine direct.  Both
 talk to uvicorn, whose application carries the mesh's middleware when meshlib calls it.  Peers are interleaved in one run.
 """
@@ -202,14 +202,17 @@ def main() -> None:
     if not envoy_binary().exists():
         raise SystemExit("Envoy is neither on PATH nor in .tools; run `make tools`")
     os.environ.pop("MESHLIB_SERVICE", None)
-    with uvicorn() as (plain, plain_pid), uvicorn("benchmarks.app:meshed") as (meshed, meshed_pid):
-        with sidecars(plain) as (proxied, proxies):
-            pids = {
-                "engine, direct": [plain_pid],
-                "native call through meshlib": [meshed_pid],
-                "engine, Envoy pair with mTLS": [plain_pid, *proxies],
-            }
-            figures = uvloop.run(measure(plain, meshed, proxied, pids, options.rounds))
+    with (
+        uvicorn() as (plain, plain_pid),
+        uvicorn("benchmarks.app:meshed") as (meshed, meshed_pid),
+        sidecars(plain) as (proxied, proxies),
+    ):
+        pids = {
+            "engine, direct": [plain_pid],
+            "native call through meshlib": [meshed_pid],
+            "engine, Envoy pair with mTLS": [plain_pid, *proxies],
+        }
+        figures = uvloop.run(measure(plain, meshed, proxied, pids, options.rounds))
     print("against a pair of Envoy sidecars (level: in flight)")
     details = table({f"{name} @{level}": found for (name, level), found in figures.items()})
 
