@@ -1,7 +1,7 @@
 """All benchmarks, one after the other: `python -m benchmarks [--json FILE] [--quick] [NAME ...]`.
 
-Each runs in a process of its own and adds its figures to FILE.  The exit code is 0 whatever the figures are: machines differ, and
-a figure is for people to judge.
+Each runs in a process of its own and adds its figures to FILE.  The exit code is 0 whatever the figures are: machines differ,
+and a figure is for people to judge.
 """
 
 from __future__ import annotations

@@ -69,24 +69,24 @@ class MeshMiddleware:
         if serving.target != target:
             _retarget(scope, serving.target)
         with serving:
-            await self.app(scope, receive, self._closing(send) if _has_connection(scope) else send)
+            await self.app(scope, receive, _closing(send) if serving.close and _has_connection(scope) else send)
 
     def started(self) -> None:
         """Announce this process, once."""
         self._started_in = os.getpid()
         self.mesh.serve_started()
 
-    def _closing(self, send: Send) -> Send:
-        """`send`, telling the client to go elsewhere while this process is draining."""
-        mesh = self.mesh
 
-        def sending(message: Message) -> Awaitable[None]:
-            if mesh.draining and message["type"] == "http.response.start":
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
-                message = {**message, "headers": [*kept, _CLOSE]}
-            return send(message)
+def _closing(send: Send) -> Send:
+    """`send`, telling the client to go elsewhere: this process is draining."""
 
-        return sending
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
+            message = {**message, "headers": [*kept, _CLOSE]}
+        return send(message)
+
+    return sending
 
 
 class _Lifespan:

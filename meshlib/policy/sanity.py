@@ -22,6 +22,9 @@ _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token; a lower-case 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _TARGET_FORBIDDEN = re.compile(rb"[\x00-\x20\x7f-\xff#]")
 _ENCODED_CONTROL = re.compile(rb"%(?:[01][0-9A-Fa-f]|7[Ff])")
+_PLAIN_TARGET = bytes(set(range(0x21, 0x7F)) - set(b"#%"))
+"""With these alone there is nothing to look for in an origin-form target."""
+
 _DIGITS = re.compile(rb"[0-9]{1,19}")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE)
 
@@ -51,18 +54,23 @@ def check_request(request: ServerRequest) -> Refusal | bytes:
         return _bad("invalid_header_name")
     if joined_values.translate(None, _VALUE):
         return _bad("invalid_characters")
-    reason = (
-        (_repeated(headers) if len(fields) < len(names) else "")
-        or (_ambiguous(fields) if b"_" in joined_names else "")
-        or _bad_framing(fields)
-    )
-    if reason:
+    # What nearly no request has is looked for before it is looked at.
+    if len(fields) < len(names) and (reason := _repeated(headers)):
         return _bad(reason)
+    if b"_" in joined_names and _is_ambiguous(fields):
+        return _bad("ambiguous_header_name")
+    if b"content-length" in fields or b"transfer-encoding" in fields:
+        reason = _bad_framing(fields)
+        if reason:
+            return _bad(reason)
     host = fields.get(b"host")
     if host is None:
         return _bad("missing_host_header")
     if _HOST.fullmatch(host) is None:
         return _bad("invalid_authority")
+    target = request.target
+    if target[:1] == b"/" and not target.translate(None, _PLAIN_TARGET):
+        return target
     return _check_target(request, host)
 
 
@@ -80,11 +88,9 @@ def _repeated(headers: Headers) -> str:
     return ""
 
 
-def _ambiguous(fields: dict[bytes, bytes]) -> str:
+def _is_ambiguous(fields: dict[bytes, bytes]) -> bool:
     # CGI and WSGI turn `-` into `_`: with both spellings present one would shadow the other.
-    if any(b"_" in name and name.replace(b"_", b"-") in fields for name in fields):
-        return "ambiguous_header_name"
-    return ""
+    return any(b"_" in name and name.replace(b"_", b"-") in fields for name in fields)
 
 
 def _bad_framing(fields: dict[bytes, bytes]) -> str:

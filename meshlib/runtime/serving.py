@@ -16,7 +16,7 @@ class Inbound:
     """What this process serves.  One per Mesh."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0  # requests in the application now
         self.served = 0
@@ -33,12 +33,8 @@ class Inbound:
         with self._idle:
             return self._idle.wait_for(lambda: self.active == 0, timeout)
 
-    def entered(self) -> None:
-        with self._lock:
-            self.active += 1
-
     def left(self) -> None:
-        with self._lock:
+        with self.lock:
             self.active -= 1
             self.served += 1
         if self.draining and self.active == 0:
@@ -47,7 +43,7 @@ class Inbound:
 
     def forget(self) -> None:
         """In a forked child: what is in flight is in flight in the parent."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0
 
@@ -79,7 +75,9 @@ class Serving:
 
     def __enter__(self) -> Serving:
         self._token = CURRENT.set(self.context)
-        self._inbound.entered()
+        inbound = self._inbound
+        with inbound.lock:
+            inbound.active += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
