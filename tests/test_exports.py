@@ -32,7 +32,7 @@ PUBLIC = {
     "meshlib_integrations.gunicorn": ["post_worker_init", "pre_request", "worker_exit"],
     "meshlib_integrations.httpx": ["AsyncMeshTransport", "MeshTransport"],
     "meshlib_integrations.httpx2": ["AsyncMeshTransport", "MeshTransport"],
-    "meshlib_integrations.requests": ["MeshAdapter"],
+    "meshlib_integrations.requests": ["MeshAdapter", "MeshResponse"],
     "meshlib_integrations.wsgi": ["MeshMiddleware"],
 }  # fmt: skip
 
