@@ -68,14 +68,25 @@ class Lease:
 
 
 class Served:
-    """How a flow ends well: the last outcome, and the lease to release (None for a direct response)."""
+    """How a flow ends well: the last outcome, and the lease to release (None for a direct response).
 
-    __slots__ = ("body", "lease", "outcome")
+    ``limit`` is set when the attempt had less time than the call: a response that has begun is bounded by the call's deadline
+    (None: by none) and its name, and no longer by the timeout of one try, as in Envoy.
+    """
 
-    def __init__(self, outcome: Outcome, lease: Lease | None, body: bytes = b"") -> None:
+    __slots__ = ("body", "lease", "limit", "outcome")
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        lease: Lease | None,
+        body: bytes = b"",
+        limit: tuple[float | None, errors.TimeoutName] | None = None,
+    ) -> None:
         self.outcome = outcome
         self.lease = lease
         self.body = body
+        self.limit = limit
 
 
 def client_flow(call: Call, destination: Destination, record: CallRecord, rng: Rng) -> ClientFlow:
@@ -158,7 +169,8 @@ class _Tries:
                             raise reset_error(outcome, record, self._call)
                         record.status = outcome.status
                         served = True
-                        return Served(outcome, Lease(upstream, host))
+                        limit = (self._deadline, self._deadline_name) if attempt.deadline_name == "per_try" else None
+                        return Served(outcome, Lease(upstream, host), limit=limit)
                 finally:
                     if not served:
                         host.active -= 1

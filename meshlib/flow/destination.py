@@ -59,8 +59,3 @@ class Destination:
         """The plan of the first route that matches."""
         index = self._router.match(call, rng)
         return self._plans[index] if index >= 0 else None
-
-    def upstream_of(self, call: Call, rng: Rng) -> Upstream | None:
-        """For looking without calling: where this call would go."""
-        plan = self.plan(call, rng)
-        return plan.upstream(rng)[1] if plan is not None else None

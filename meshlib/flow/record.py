@@ -9,12 +9,11 @@ from meshlib.policy.balancing import Host
 class CallRecord:
     """One per call; plain and slotted because one is made for every request."""
 
-    __slots__ = ("_host", "_upstream", "attempts", "authority", "ended", "flags", "route", "started", "status")
+    __slots__ = ("_host", "_upstream", "attempts", "authority", "flags", "route", "started", "status")
 
     def __init__(self, authority: str, started: float) -> None:
         self.authority = authority
         self.started = started  # seconds on the flow's clock
-        self.ended = 0.0
         self.route = ""
         self.attempts = 0
         self.status = 0

@@ -30,7 +30,6 @@ class Upstream:
         "active",
         "active_retries",
         "cluster",
-        "connections",
         "error",
         "hosts",
         "name",
@@ -45,7 +44,6 @@ class Upstream:
         self.active = 0  # calls in flight, waiting for a retry included
         self.active_retries = 0
         self.reachability = Reachability()
-        self.connections: object = None  # the runtime's limits object, shared by the cluster's pools
         self._endpoints: Sequence[Endpoint] = ()
         self._usable: Sequence[Host] = ()
         self._balancer: Balancer | None = None

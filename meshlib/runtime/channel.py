@@ -23,6 +23,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
+    # A fixed receive window instead of one that is found out with extra pings, two packets for every push.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
     # The owner of the stream does the waiting between attempts, so that all of it is in one place (policy.backoff);
     # the channel's own pauses stay below ours.  The "minimum" is how long one attempt to connect may take.
     ("grpc.initial_reconnect_backoff_ms", 200),

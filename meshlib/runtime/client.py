@@ -290,6 +290,8 @@ class Client:
 
     def _hold(self, served: Served, response: AsyncResponse | BlockingResponse) -> None:
         """The endpoint's slot is given back with the last byte of the body."""
+        if served.limit is not None:
+            response.limit(*served.limit)
         lease = served.lease
         if lease is None:
             return

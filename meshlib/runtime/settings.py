@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -13,6 +14,8 @@ from meshlib.model.endpoint import Locality
 from meshlib.model.workload import Workload
 
 DEFAULT_CONTROL = "127.0.0.1:15010"
+logger = logging.getLogger("meshlib")
+
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -96,14 +99,11 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, object]:
         text = environ.get(variable, "").strip()
         if text:
             found[name] = _parse(variable, name, text)
-    unknown = sorted(key for key in environ if key.startswith("MESHLIB_") and key not in _VARIABLES and key not in _OTHERS)
+    unknown = sorted(key for key in environ if key.startswith("MESHLIB_") and key not in _VARIABLES)
     if unknown:
-        raise ConfigError(f"unknown variable {', '.join(unknown)}; known are {', '.join(_VARIABLES)}")
+        # No error: Kubernetes makes such variables up for every service whose name begins with "meshlib".
+        logger.warning("not read: %s; known are %s", ", ".join(unknown), ", ".join(_VARIABLES))
     return found
-
-
-_OTHERS = frozenset({"MESHLIB_REQUIRE_TOOLS"})
-"""Variables of the test suite."""
 
 
 def _parse(variable: str, name: str, text: str) -> object:

@@ -228,6 +228,8 @@ class AsyncConnection(asyncio.Protocol):
 
     def _begin(self, head: ResponseHead, events: Sequence[Event]) -> None:
         """The head is there, and the body is not, or not whole."""
+        if self._deadline_name == "per_try" and not self._whole:
+            self._deadline = None  # it was for the head; `limit` says what the body has
         self.expect_nothing()
         # The peer made its mind up without the rest of the request; what it still reads is anybody's guess.
         self._stop_sending()
@@ -361,6 +363,12 @@ class AsyncConnection(asyncio.Protocol):
             self._expires_name = "read"
         if expires < self._timer_at:
             self._arm(expires, now)
+
+    def limit(self, deadline: float | None, name: TimeoutName) -> None:
+        """Another deadline for the response that is under way."""
+        self._deadline = deadline
+        self._deadline_name = name
+        self.expect_nothing()
 
     def expect_nothing(self) -> None:
         """Only the deadline counts: nobody waits for the peer."""

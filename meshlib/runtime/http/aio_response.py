@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from meshlib.errors import TimeoutName
 from meshlib.runtime.http.settings import NEVER
 from meshlib.wire.errors import RequestFailed, WireError
 from meshlib.wire.response import HeaderPairs, ResponseHead
@@ -124,6 +125,11 @@ class AsyncResponse:
         """`aclose` for callers that cannot await."""
         if self._connection is not None:
             self._connection.abort(RequestFailed("the response was closed before its end", responded=True))
+
+    def limit(self, deadline: float | None, name: TimeoutName) -> None:
+        """Give the rest of the body until `deadline` (None: for ever), in the place of what the request was sent with."""
+        if self._connection is not None:
+            self._connection.limit(deadline, name)
 
     async def _wait(self) -> None:
         connection = self._connection

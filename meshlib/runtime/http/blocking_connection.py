@@ -258,6 +258,11 @@ class BlockingConnection:
 
     # --- time
 
+    def limit(self, deadline: float | None, name: TimeoutName) -> None:
+        """Another deadline for the response that is under way."""
+        self._deadline = deadline
+        self._deadline_name = name
+
     def _time_left(self, seconds: float | None, name: TimeoutName) -> tuple[float, TimeoutName]:
         """How long the next step may take, and which timeout says so."""
         if self._deadline is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from meshlib.errors import TimeoutName
 from meshlib.wire.errors import RequestFailed, WireError
 from meshlib.wire.response import HeaderPairs, ResponseHead
 
@@ -93,6 +94,11 @@ class BlockingResponse:
         if self._connection is not None:
             self._connection.abort(RequestFailed("the response was closed before its end", responded=True))
         self._chunks.clear()
+
+    def limit(self, deadline: float | None, name: TimeoutName) -> None:
+        """Give the rest of the body until `deadline` (None: for ever), in the place of what the request was sent with."""
+        if self._connection is not None:
+            self._connection.limit(deadline, name)
 
     # --- called by the connection
 
