@@ -99,7 +99,8 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         record.status = plan.direct.status
         return Served(Outcome(call.started, status=plan.direct.status), None, plan.direct.body)
 
-    name, upstream = plan.upstream(rng)
+    name = plan.only or plan.pick(rng)
+    upstream = plan.upstreams.get(name)
     if upstream is None or upstream.error:
         reason = upstream.error if upstream is not None else "it is not configured"
         raise errors.ClusterNotFound(
@@ -159,7 +160,8 @@ class _Tries:
                 try:
                     outcome = yield attempt
                     assert isinstance(outcome, Outcome)
-                    self._learn(host, outcome, rng)
+                    if outcome.reset is not None or upstream.reachability.refused_by:
+                        self._learn(host, outcome, rng)
                     if holds_retry:
                         upstream.active_retries -= 1
                         holds_retry = False

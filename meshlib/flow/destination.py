@@ -16,7 +16,7 @@ from meshlib.policy.routing import Router, Split
 class Plan:
     """What to do once a route has matched."""
 
-    __slots__ = ("direct", "name", "retry", "route", "split", "timeout", "upstreams")
+    __slots__ = ("direct", "name", "only", "retry", "route", "split", "timeout", "upstreams")
 
     def __init__(self, route: Route, upstreams: Mapping[str, Upstream]) -> None:
         action = route.action
@@ -25,19 +25,19 @@ class Plan:
         self.direct = action if isinstance(action, DirectResponse) else None
         self.upstreams = upstreams
         self.split: Split | None = None
+        self.only = ""  # the one cluster there is, if there is one: then nothing needs to be drawn
         self.timeout = 0.0
         self.retry: Retry | None = None
         if isinstance(action, Forward):
             self.split = Split(action.clusters)
+            if len(action.clusters) == 1:
+                self.only = action.clusters[0].name
             self.timeout = action.timeout
             self.retry = Retry(action.retry) if action.retry is not None and action.retry.attempts > 0 else None
 
-    def upstream(self, rng: Rng) -> tuple[str, Upstream | None]:
-        """The cluster that this call goes to, by name; None when it is not configured."""
-        if self.split is None:
-            return "", None
-        name = self.split.pick(rng)
-        return name, self.upstreams.get(name)
+    def pick(self, rng: Rng) -> str:
+        """The cluster that this call goes to, by name; empty when the route forwards nothing."""
+        return self.split.pick(rng) if self.split is not None else ""
 
 
 class Destination:

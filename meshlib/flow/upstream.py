@@ -83,7 +83,7 @@ class Upstream:
                 if not excludes(tried, host):
                     break
                 host = balancer.pick(rng)
-        if self.reachability:
+        if self.reachability.refused_by:
             host = self._reachable(host, balancer, tried, rng, now)
         return host
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
 from meshlib.model.cluster import Cluster, LbPolicy
 from meshlib.model.endpoint import Endpoint, Health
@@ -18,7 +18,7 @@ from meshlib.policy.rng import Rng
 class Host:
     """The mutable side of an endpoint, kept as long as the endpoint stays in its cluster.
 
-    `shells` belongs to the runtime: the connection pools to this endpoint, by event loop.
+    `shells` belongs to the runtime: the connection pools to this endpoint, by event loop; policies do not look into it.
     """
 
     __slots__ = ("active", "endpoint", "key", "shells", "total", "weight")
@@ -29,7 +29,7 @@ class Host:
         self.weight = endpoint.weight
         self.active = 0  # requests in flight
         self.total = 0
-        self.shells: dict[object, object] = {}
+        self.shells: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Host {self.key} active={self.active}>"

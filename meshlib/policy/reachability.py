@@ -20,37 +20,34 @@ PROBE_BACKOFF = Backoff(initial=1.0, cap=10.0)
 
 
 class Reachability:
-    """Of one cluster's hosts.  False while none has refused, so that asking is free where all is well."""
+    """Of one cluster's hosts.  `refused_by` is empty while none has refused, so that asking is free where all is well."""
 
-    __slots__ = ("_refused",)
+    __slots__ = ("refused_by",)
 
     def __init__(self) -> None:
-        self._refused: dict[Host, tuple[int, float]] = {}  # refusals in a row, and until when the host is avoided
-
-    def __bool__(self) -> bool:
-        return bool(self._refused)
+        self.refused_by: dict[Host, tuple[int, float]] = {}  # refusals in a row, and until when the host is avoided
 
     def avoids(self, host: Host, now: float) -> bool:
-        refused = self._refused.get(host)
+        refused = self.refused_by.get(host)
         return refused is not None and now < refused[1]
 
     def chosen(self, host: Host, now: float, rng: Rng) -> None:
         """A call is about to use it.  If it has refused before, the others wait for what this one finds."""
-        refused = self._refused.get(host)
+        refused = self.refused_by.get(host)
         if refused is not None:
-            self._refused[host] = refused[0], now + PROBE_BACKOFF.delay(refused[0], rng)
+            self.refused_by[host] = refused[0], now + PROBE_BACKOFF.delay(refused[0], rng)
 
     def refused(self, host: Host, now: float, rng: Rng) -> None:
         """No connection was made."""
-        count = self._refused.get(host, (0, 0.0))[0] + 1
-        self._refused[host] = count, now + PROBE_BACKOFF.delay(count, rng)
+        count = self.refused_by.get(host, (0, 0.0))[0] + 1
+        self.refused_by[host] = count, now + PROBE_BACKOFF.delay(count, rng)
 
     def answered(self, host: Host) -> None:
         """It takes connections."""
-        self._refused.pop(host, None)
+        self.refused_by.pop(host, None)
 
     def keep(self, hosts: Collection[Host]) -> None:
         """Forget the others: they are gone from the configuration."""
-        if self._refused:
+        if self.refused_by:
             kept = set(hosts)
-            self._refused = {host: refused for host, refused in self._refused.items() if host in kept}
+            self.refused_by = {host: refused for host, refused in self.refused_by.items() if host in kept}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
-from typing import cast
+from typing import Any
 
 from meshlib.model.cluster import Cluster
 from meshlib.policy.balancing import Host
@@ -21,11 +21,11 @@ _BLOCKING = "blocking"
 
 
 class Shell:
-    """A pool and the cluster whose settings it has; what `Host.shells` holds."""
+    """A pool (asynchronous or blocking) and the cluster whose settings it has; what `Host.shells` holds."""
 
     __slots__ = ("cluster", "pool")
 
-    def __init__(self, cluster: Cluster, pool: AsyncPool | BlockingPool) -> None:
+    def __init__(self, cluster: Cluster, pool: Any) -> None:
         self.cluster = cluster
         self.pool = pool
 
@@ -39,31 +39,33 @@ class Pools:
 
     def for_loop(self, host: Host, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> AsyncPool:
         """The pool for callers on `loop`."""
-        shell = cast("Shell | None", host.shells.get(loop))
+        shell: Shell | None = host.shells.get(loop)
         if shell is None:
             for stale in [key for key in list(host.shells) if isinstance(key, asyncio.AbstractEventLoop) and key.is_closed()]:
                 host.shells.pop(stale, None)
             host.shells[loop] = shell = Shell(cluster, AsyncPool(host.endpoint, self._settings(cluster)))
         elif shell.cluster is not cluster:
             shell.pool.settings, shell.cluster = self._settings(cluster), cluster
-        return cast("AsyncPool", shell.pool)
+        pool: AsyncPool = shell.pool
+        return pool
 
     def blocking(self, host: Host, cluster: Cluster) -> BlockingPool:
         """The pool for callers that block their thread."""
-        shell = cast("Shell | None", host.shells.get(_BLOCKING))
+        shell: Shell | None = host.shells.get(_BLOCKING)
         if shell is None:
             made = Shell(cluster, BlockingPool(host.endpoint, self._settings(cluster)))
-            shell = cast("Shell", host.shells.setdefault(_BLOCKING, made))
+            shell = host.shells.setdefault(_BLOCKING, made)
         elif shell.cluster is not cluster:
             shell.pool.settings, shell.cluster = self._settings(cluster), cluster
-        return cast("BlockingPool", shell.pool)
+        pool: BlockingPool = shell.pool
+        return pool
 
     def drain(self, hosts: Iterable[Host]) -> None:
         """Close what is idle now, and the rest when its request ends.  From any thread."""
         for host in hosts:
             shells, host.shells = host.shells, {}
             for key, shell in shells.items():
-                drain = cast("Shell", shell).pool.drain
+                drain = shell.pool.drain
                 if not isinstance(key, asyncio.AbstractEventLoop):
                     drain()
                     continue
@@ -77,7 +79,7 @@ class Pools:
         for host in hosts:
             shell = host.shells.pop(loop, None)
             if shell is not None:
-                cast("Shell", shell).pool.close()
+                shell.pool.close()
 
     def _settings(self, cluster: Cluster) -> PoolSettings:
         breakers = cluster.circuit_breakers

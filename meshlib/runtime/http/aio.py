@@ -75,7 +75,9 @@ class AsyncPool:
         """Send one request (its `head` made by `wire.request.encode_head`) and wait for the head of its response.
 
         `deadline`, on the clock of `time.monotonic` (which is asyncio's), holds to the end of the response's body, as does
-        ``timeouts.total``; the tighter one wins and is named in the error.  Cancelling closes the connection.
+        ``timeouts.total``; the tighter one wins and is named in the error.  One named ``per_try`` ends with the head, as in
+        Envoy, unless the response is wanted whole; `limit` of the response then says what its body has.  Cancelling
+        closes the connection.
 
         `whole`: come back when the body is complete, too; cheaper for callers who read all of it anyway.
 

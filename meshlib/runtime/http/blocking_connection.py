@@ -138,6 +138,8 @@ class BlockingConnection:
                 if type(event) is ResponseHead:
                     response = BlockingResponse(event, [], self)
                     self._response = response
+                    if self._deadline_name == "per_try" and not self._whole:
+                        self._deadline = None  # it was for the head; `limit` says what the body has
                     self._take(events[index + 1 :], response)
                     while self._whole and not response.closed:
                         self._take(self._receive(), response)

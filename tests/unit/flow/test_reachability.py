@@ -109,11 +109,11 @@ def test_an_endpoint_that_leaves_the_configuration_is_forgotten() -> None:
     several = world(refusing={DEAD})
     for _ in range(50):
         several.call()
-    assert several.upstream.reachability
+    assert several.upstream.reachability.refused_by
     ((_, config),) = several.destination.target.clusters.items()
     rest = tuple(endpoint for endpoint in config.endpoints if endpoint.key != DEAD)
     several.upstream.update(replace(config, endpoints=rest), several.rng)
-    assert not several.upstream.reachability
+    assert not several.upstream.reachability.refused_by
 
 
 def test_backoff_grows_with_each_refusal_and_starts_over_after_an_answer() -> None:
