@@ -307,17 +307,35 @@ def drip(connected: socket.socket, _number: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("name", ["total", "per_try"])
+@pytest.mark.parametrize("name", ["total", "route"])
 def test_a_slow_peer_ends_with_the_deadline(connect: ClientFactory, name: str) -> None:
     """The read timeout starts anew with each byte; the deadline does not."""
     with ScriptedPeer(drip) as peer, connect(peer.port) as client:
         if name == "total":
             request = Request(timeouts=Timeouts(30, 30, 30, total=0.3), deadline=time.monotonic() + 30, deadline_name="route")
         else:
-            request = Request(timeouts=PATIENT, deadline=time.monotonic() + 0.3, deadline_name="per_try")
+            request = Request(timeouts=PATIENT, deadline=time.monotonic() + 0.3, deadline_name="route")
         error = fails(client, request)
     assert isinstance(error, TimedOut)
     assert (error.which, error.responded) == (name, True)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_timeout_of_one_try_ends_with_the_head(connect: ClientFactory, *, whole: bool) -> None:
+    """But whoever waits for the whole response gets no head, and so no chance to say what the body has."""
+
+    def script(connected: socket.socket, _number: int) -> None:
+        read_head(connected)
+        connected.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+        time.sleep(0.6)
+        connected.sendall(b"ok")
+
+    request = Request(timeouts=PATIENT, deadline=time.monotonic() + 0.3, deadline_name="per_try", whole=whole)
+    with ScriptedPeer(script) as peer, connect(peer.port) as client:
+        if whole:
+            assert isinstance(fails(client, request), TimedOut)
+        else:
+            assert client.request(request).body == b"ok"
 
 
 def test_progress_keeps_the_read_timeout_from_passing(connect: ClientFactory) -> None:
