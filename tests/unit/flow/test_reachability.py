@@ -128,7 +128,7 @@ def test_backoff_grows_with_each_refusal_and_starts_over_after_an_answer() -> No
     assert waits[3] > waits[0]
     assert max(waits) <= PROBE_BACKOFF.cap * 1.2 + 0.1
     state.answered(host)
-    assert not state
+    assert not state.refused_by
     assert not state.avoids(host, 0.0)
 
 
