@@ -27,6 +27,7 @@ import grpc.aio
 
 import meshlib_control.compile as compiler
 from meshlib.model.workload import Workload
+from meshlib.runtime.channel import OPTIONS
 from meshlib.xds.node import node_message
 from meshlib.xds.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from meshlib.xds.types import ADS_DELTA, CLUSTER, ENDPOINTS, LISTENER, ROUTE
@@ -158,15 +159,29 @@ class ServerProcess:
 # --- the clients
 
 
-class Client:
-    """One stream.  What every client has in common (names, versions) exists once."""
+def first_requests(names: dict[str, list[str]], versions: dict[tuple[str, str], str]) -> list[bytes]:
+    """One for each type, without the node: what all clients have in common is made once, as they are one process here."""
+    return [
+        DeltaDiscoveryRequest(
+            type_url=type_url,
+            resource_names_subscribe=names[type_url],
+            initial_resource_versions={
+                name: versions[type_url, name] for name in names[type_url] if (type_url, name) in versions
+            },
+        ).SerializeToString()
+        for type_url in TYPES
+    ]
 
-    def __init__(self, number: int, address: str, names: dict[str, list[str]], versions: dict[tuple[str, str], str]) -> None:
-        self._node = node_message(Workload(service="bench", instance=f"bench-{number}"))
+
+class Client:
+    """One stream."""
+
+    def __init__(self, number: int, address: str, requests: list[bytes]) -> None:
+        # Messages are the sum of their fields: the node can be put before the rest.
+        self._node = DeltaDiscoveryRequest(node=node_message(Workload(instance=f"bench-{number}"))).SerializeToString()
         self._address = address
-        self._names = names
-        self.versions = versions  # that it says it has
-        self.records = False  # keeps `versions` up to date, for everybody
+        self.requests = requests
+        self.versions: dict[tuple[str, str], str] | None = None  # kept up to date if there
         self._rng = Random(number)
         self._changed_name = ""
         self.received = 0  # resources, on this stream
@@ -182,8 +197,7 @@ class Client:
     async def run(self) -> None:
         failures = 0
         while True:
-            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-            async with grpc.aio.insecure_channel(self._address, options=options) as channel:
+            async with grpc.aio.insecure_channel(self._address, options=OPTIONS) as channel:
                 try:
                     await self._converse(channel.stream_stream(ADS_DELTA)())
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # ended while reading, or writing
@@ -192,18 +206,8 @@ class Client:
             await asyncio.sleep(min(1.6 ** (failures - 1), 120) * self._rng.uniform(0.8, 1.2))
 
     async def _converse(self, call: grpc.aio.StreamStreamCall) -> None:
-        for position, type_url in enumerate(TYPES):
-            names = self._names[type_url]
-            request = DeltaDiscoveryRequest(
-                type_url=type_url,
-                resource_names_subscribe=names,
-                initial_resource_versions={
-                    name: self.versions[type_url, name] for name in names if (type_url, name) in self.versions
-                },
-            )
-            if position == 0:
-                request.node.CopyFrom(self._node)
-            await call.write(request.SerializeToString())
+        for position, request in enumerate(self.requests):
+            await call.write(self._node + request if position == 0 else request)
         while (data := await call.read()) is not grpc.aio.EOF:
             now = time.monotonic()
             response = DeltaDiscoveryResponse.FromString(data)
@@ -217,7 +221,7 @@ class Client:
                 ):
                     self.changed_at = now
                     self.changed.set()
-                if self.records:
+                if self.versions is not None:
                     self.versions[response.type_url, resource.name] = resource.version
             ack = DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
             await call.write(ack.SerializeToString())
@@ -251,14 +255,13 @@ async def measure(options: argparse.Namespace) -> Figures:
     names = {type_url: raw[type_url][: options.subscriptions] for type_url in TYPES}
     changed_name = names[ENDPOINTS][CHANGED]
     versions: dict[tuple[str, str], str] = {}
-    clients = [Client(number, f"127.0.0.1:{server.port}", names, {}) for number in range(options.clients)]
-    clients[0].versions, clients[0].records = versions, True
+    nothing = first_requests(names, {})
+    clients = [Client(number, f"127.0.0.1:{server.port}", nothing) for number in range(options.clients)]
+    clients[0].versions = versions
     begun = time.monotonic()
     tasks = [asyncio.create_task(client.run()) for client in clients]
     status = await until_settled(server, options.clients)
     first_sync = time.monotonic() - begun
-    for client in clients:
-        client.versions = versions
     latencies: list[float] = []
     cpu: list[float] = []
     for turn in range(options.changes):
@@ -268,9 +271,9 @@ async def measure(options: argparse.Namespace) -> Figures:
     status = await until_settled(server, options.clients)
     port = server.port
     server.kill()
-    clients[0].records = False  # who comes back later must not claim what an earlier one has just been sent
+    known = first_requests(names, versions)
     for client in clients:
-        client.bytes = 0
+        client.bytes, client.requests = 0, known
         client.wait_for(changed_name, versions[ENDPOINTS, changed_name])
     server = ServerProcess(options, port=port, moved=9999)
     begun = time.monotonic()

@@ -22,6 +22,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # gRPC measures the bandwidth of each connection with extra pings to size its receive window; requests are small.
+    ("grpc.http2.bdp_probe", 0),
     # A second process on the same port would get half of the clients: refuse to start instead.
     ("grpc.so_reuseport", 0),
 )
