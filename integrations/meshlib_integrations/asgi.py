@@ -62,10 +62,8 @@ class MeshMiddleware:
         if serving.refusal is not None:
             await _refuse(serving.refusal, scope, send)
             return
-        state = scope.get("state")
-        if state is None:
-            state = scope["state"] = {}
-        state["meshlib"] = serving.context  # a request's state is a copy of its own (ASGI lifespan state)
+        # A copy: the specification gives each request its own state, but what one server forgets must not mix requests up.
+        scope["state"] = {**(scope.get("state") or {}), "meshlib": serving.context}
         if serving.target != target:
             _retarget(scope, serving.target)
         with serving:
