@@ -162,7 +162,7 @@ class Engine:
 
     async def call(self) -> None:
         head = encode_head("GET", "/x", (), authority="reviews", body_length=0)
-        response = await self._pool.send(head, b"")
+        response = await self._pool.send(head, b"", whole=True)  # as the native call does
         await response.read()
 
     def close(self) -> None:
