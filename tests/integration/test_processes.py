@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meshlib_control.demo.processes import Command, DemoFailed, ProcessGroup, free_ports, python
+from meshlib_control.demo.processes import Command, DemoFailed, ProcessGroup, free_ports, installed, python, relative
 
 SLEEPER = Command([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"], {}, "sleeper")
 # Ignores SIGTERM, and has a child that its own death does not reach.
@@ -126,8 +126,25 @@ def test_processes_do_not_inherit_another_meshs_environment(monkeypatch: pytest.
 
 def test_a_command_is_shown_as_people_type_it() -> None:
     command = python("uvicorn", "app:app", "--port", "1", MESHLIB_LABELS="a=b c")
-    assert command.shown == "MESHLIB_LABELS='a=b c' python -m uvicorn app:app --port 1"
+    assert command.shown == f"MESHLIB_LABELS='a=b c' {installed('python')} -m uvicorn app:app --port 1"
     assert command.arguments[0] == sys.executable
+
+
+def test_a_program_is_called_by_name_only_where_path_leads_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(beside))
+    assert installed("python") == "python"
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(beside.parent)
+    assert installed("python") == f"{beside.name}/python"
+    assert installed("no-such-program") == "no-such-program"
+
+
+def test_a_path_is_shown_from_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert relative(str(tmp_path / "a" / "b.yaml")) == "a/b.yaml"
+    assert relative("/elsewhere/b.yaml") == "/elsewhere/b.yaml"
+    assert relative("--file") == "--file"
 
 
 def test_free_ports_differ_and_lie_below_those_of_outgoing_connections() -> None:
