@@ -294,7 +294,9 @@ class AsyncConnection(asyncio.Protocol):
                     await pieces.aclose()
         except WireError as error:
             self.fail(error)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if self._sender is None:
+                return  # `_stop_sending` has cancelled it: nobody waits for this body any more
             failed = RequestFailed(f"the request's body failed: {error!r}")
             failed.__cause__ = error
             self.fail(failed)
