@@ -147,7 +147,9 @@ class Mesh:
         exchange = self._running().client.exchange(request, whole=True)
         if exchange is None:
             raise _outside(request)
-        body = exchange.read()
+        body = exchange.body
+        if body is None:
+            body = exchange.read()
         return Response(
             exchange.status, exchange.headers, body, exchange.record, reason=exchange.reason, http_version=exchange.http_version
         )
@@ -167,7 +169,9 @@ class Mesh:
         exchange = await self._running().client.aexchange(request, whole=True)
         if exchange is None:
             raise _outside(request)
-        body = await exchange.read()
+        body = exchange.body
+        if body is None:
+            body = await exchange.read()
         return Response(
             exchange.status, exchange.headers, body, exchange.record, reason=exchange.reason, http_version=exchange.http_version
         )

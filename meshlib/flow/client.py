@@ -68,7 +68,7 @@ class Lease:
 
 
 class Served:
-    """How a flow ends well: the last outcome, and the lease to release (None for a direct response).
+    """How a flow ends well: the last outcome, and the lease to release (None when nothing is held).
 
     ``limit`` is set when the attempt had less time than the call: a response that has begun is bounded by the call's deadline
     (None: by none) and its name, and no longer by the timeout of one try, as in Envoy.
@@ -119,7 +119,7 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         served = yield from tries.run(rng)
         return served
     finally:
-        if served is None:  # it failed, or the driver closed the flow because the caller gave up
+        if served is None or served.lease is None:  # complete, failed, or closed by the driver: the caller gave up
             upstream.active -= 1
 
 
@@ -170,6 +170,8 @@ class _Tries:
                         if outcome.reset is not None:
                             raise reset_error(outcome, record, self._call)
                         record.status = outcome.status
+                        if outcome.complete:
+                            return Served(outcome, None)
                         served = True
                         limit = (self._deadline, self._deadline_name) if attempt.deadline_name == "per_try" else None
                         return Served(outcome, Lease(upstream, host), limit=limit)

@@ -34,10 +34,11 @@ class Outcome:
 
     ``sent`` says whether any byte of the request may have reached the socket: False makes a repetition safe for every method.
     ``responded``: a byte of a response came back before the reset: then nothing makes it safe.
+    ``complete``: the whole response is here, so nothing is held for its body.
     ``at`` is the flow's clock when it happened.
     """
 
-    __slots__ = ("at", "error", "headers", "reset", "responded", "response", "sent", "status", "timeout")
+    __slots__ = ("at", "complete", "error", "headers", "reset", "responded", "response", "sent", "status", "timeout")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Outcome:
         error: BaseException | None = None,
         timeout: str = "",
         response: object = None,
+        complete: bool = False,
     ) -> None:
         self.at = at
         self.status = status
@@ -60,6 +62,7 @@ class Outcome:
         self.responded = responded
         self.error = error  # the low-level exception, kept as the cause
         self.timeout = timeout  # an errors.TimeoutName
+        self.complete = complete
         self.response = response  # the shell's own handle of the open response; flows pass it through
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from meshlib import errors
 from meshlib.errors import TimeoutName
-from meshlib.flow.client import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Served, client_flow
+from meshlib.flow.client import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Lease, Served, client_flow
 from meshlib.flow.commands import Attempt
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
@@ -83,7 +83,10 @@ class Client:
 
         Raises errors.CallError, errors.RequestError, errors.ControlError.
         """
-        settled, destination = self._find(request)
+        destination = self.destinations.current.get(request.authority) if request.scheme == "http" else None
+        settled = destination is not None
+        if not settled:
+            settled, destination = self._find(request)
         if not settled:
             self._control.request(request.authority)
             await self._control.await_(self._answered(request), self._patience(request))
@@ -112,18 +115,27 @@ class Client:
                 )
             except WireError as error:
                 return self._reset(error)
-            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last)
+            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last, complete=last.closed)
 
-        served = await adrive(client_flow(call, destination, record, self._rng), send, self._lock, asyncio.sleep, self._clock)
+        flow = client_flow(call, destination, record, self._rng)
+        try:
+            served = await adrive(flow, send, self._lock, asyncio.sleep, self._clock)
+        except BaseException:
+            if last is not None:  # of a try that was to be followed by another one
+                last.abandon()
+            raise
         if served is None:
             return None
-        if last is not None:
-            self._hold(served, last)
+        if served.lease is not None and last is not None:
+            self._hold(served, served.lease, last)
         return AsyncExchange(call, record, last, served.outcome.status, served.body)
 
     def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
         """The same, blocking the calling thread."""
-        settled, destination = self._find(request)
+        destination = self.destinations.current.get(request.authority) if request.scheme == "http" else None
+        settled = destination is not None
+        if not settled:
+            settled, destination = self._find(request)
         if not settled:
             self._control.request(request.authority)
             self._control.wait(self._answered(request), self._patience(request))
@@ -151,13 +163,19 @@ class Client:
                 )
             except WireError as error:
                 return self._reset(error)
-            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last)
+            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last, complete=last.closed)
 
-        served = drive(client_flow(call, destination, record, self._rng), send, self._lock, time.sleep, self._clock)
+        flow = client_flow(call, destination, record, self._rng)
+        try:
+            served = drive(flow, send, self._lock, time.sleep, self._clock)
+        except BaseException:
+            if last is not None:
+                last.close()
+            raise
         if served is None:
             return None
-        if last is not None:
-            self._hold(served, last)
+        if served.lease is not None and last is not None:
+            self._hold(served, served.lease, last)
         return Exchange(call, record, last, served.outcome.status, served.body)
 
     def close(self) -> None:
@@ -288,20 +306,14 @@ class Client:
             raise error.__cause__  # the caller's own body failed: that is the caller's exception, not ours
         return error.outcome(self._clock())
 
-    def _hold(self, served: Served, response: AsyncResponse | BlockingResponse) -> None:
+    def _hold(self, served: Served, lease: Lease, response: AsyncResponse | BlockingResponse) -> None:
         """The endpoint's slot is given back with the last byte of the body."""
         if served.limit is not None:
             response.limit(*served.limit)
-        lease = served.lease
-        if lease is None:
-            return
         lock = self._lock
 
         def release() -> None:
             with lock:
                 lease.release()
 
-        if response.closed:
-            release()
-        else:
-            response.on_close = release
+        response.on_close = release

@@ -36,9 +36,10 @@ def drive(
     except StopIteration as stop:
         served: Served | None = stop.value
         return served
-    finally:
+    except BaseException:
         with lock:
             flow.close()
+        raise
 
 
 async def adrive(
@@ -64,6 +65,7 @@ async def adrive(
     except StopIteration as stop:
         served: Served | None = stop.value
         return served
-    finally:
+    except BaseException:
         with lock:
             flow.close()
+        raise

@@ -20,7 +20,7 @@ E = TypeVar("E", AsyncResponse, BlockingResponse)
 class _Exchange(Generic[E]):
     """The part that does not wait."""
 
-    __slots__ = ("_body", "_call", "_engine", "headers", "http_version", "reason", "record", "status")
+    __slots__ = ("_body", "_call", "_engine", "record", "status")
 
     def __init__(self, call: Call, record: CallRecord, engine: E | None, status: int, body: bytes = b"") -> None:
         self._call = call
@@ -28,9 +28,19 @@ class _Exchange(Generic[E]):
         self._body = body
         self.record = record
         self.status = status
-        self.reason = engine.reason if engine is not None else b""
-        self.headers: Headers = engine.headers if engine is not None else _local_headers(body)
-        self.http_version = engine.http_version if engine is not None else b"HTTP/1.1"
+
+    @property
+    def reason(self) -> bytes:
+        return self._engine.reason if self._engine is not None else b""
+
+    @property
+    def headers(self) -> Headers:
+        """Raw pairs in wire order."""
+        return self._engine.headers if self._engine is not None else _local_headers(self._body)
+
+    @property
+    def http_version(self) -> bytes:
+        return self._engine.http_version if self._engine is not None else b"HTTP/1.1"
 
     @property
     def body(self) -> bytes | None:
