@@ -18,6 +18,8 @@ from meshlib.runtime.http.limits import Limits
 from meshlib.runtime.http.settings import PoolSettings
 
 _BLOCKING = "blocking"
+_DRAINED = "drained"
+"""Beside the pools of a host that is gone: calls that were balanced before it went may still make one."""
 
 
 class Shell:
@@ -43,7 +45,7 @@ class Pools:
         if shell is None:
             for stale in [key for key in list(host.shells) if isinstance(key, asyncio.AbstractEventLoop) and key.is_closed()]:
                 host.shells.pop(stale, None)
-            host.shells[loop] = shell = Shell(cluster, AsyncPool(host.endpoint, self._settings(cluster)))
+            shell = self._kept(host, loop, Shell(cluster, AsyncPool(host.endpoint, self._settings(cluster))))
         elif shell.cluster is not cluster:
             shell.pool.settings, shell.cluster = self._settings(cluster), cluster
         pool: AsyncPool = shell.pool
@@ -53,8 +55,7 @@ class Pools:
         """The pool for callers that block their thread."""
         shell: Shell | None = host.shells.get(_BLOCKING)
         if shell is None:
-            made = Shell(cluster, BlockingPool(host.endpoint, self._settings(cluster)))
-            shell = host.shells.setdefault(_BLOCKING, made)
+            shell = self._kept(host, _BLOCKING, Shell(cluster, BlockingPool(host.endpoint, self._settings(cluster))))
         elif shell.cluster is not cluster:
             shell.pool.settings, shell.cluster = self._settings(cluster), cluster
         pool: BlockingPool = shell.pool
@@ -63,8 +64,10 @@ class Pools:
     def drain(self, hosts: Iterable[Host]) -> None:
         """Close what is idle now, and the rest when its request ends.  From any thread."""
         for host in hosts:
-            shells, host.shells = host.shells, {}
-            for key, shell in shells.items():
+            shells, host.shells = host.shells, {_DRAINED: None}
+            for key, shell in list(shells.items()):
+                if shell is None:
+                    continue
                 drain = shell.pool.drain
                 if not isinstance(key, asyncio.AbstractEventLoop):
                     drain()
@@ -80,6 +83,14 @@ class Pools:
             shell = host.shells.pop(loop, None)
             if shell is not None:
                 shell.pool.close()
+
+    @staticmethod
+    def _kept(host: Host, key: object, made: Shell) -> Shell:
+        """`made`, or what another thread has put in its place."""
+        shell: Shell = host.shells.setdefault(key, made)
+        if _DRAINED in host.shells:
+            shell.pool.drain()
+        return shell
 
     def _settings(self, cluster: Cluster) -> PoolSettings:
         breakers = cluster.circuit_breakers
