@@ -87,7 +87,7 @@ class Retry:
 def grpc_status(headers: Headers) -> bytes | None:
     """`grpc-status` of a trailers-only response: the only kind that can be retried."""
     for name, value in headers:
-        if name.lower() == b"grpc-status":
+        if len(name) == 11 and name.lower() == b"grpc-status":  # nearly no other name has that length
             return value
     return None
 
