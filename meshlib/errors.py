@@ -190,7 +190,8 @@ class TimeoutExceeded(CallError):
 
     flag = "UT"
 
-    def __init__(self, message: str, *, which: TimeoutName, seconds: float = 0.0, **fields: Any) -> None:
+    # A default for `which`, because pickle makes the copy from the message alone and fills the rest in later.
+    def __init__(self, message: str, *, which: TimeoutName = "total", seconds: float = 0.0, **fields: Any) -> None:
         super().__init__(message, **fields)
         self.which = which
         self.seconds = seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -85,6 +86,9 @@ class Response:
         return f"<Response {self.status_code} {len(self.content)} bytes, {self.info!r}>"
 
 
+# RFC 3986 section 3.2.2
+_NETLOC = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:(?P<port>[0-9]{1,5}))?")
+
 _AUTHORITIES: dict[str, tuple[str, str, str]] = {}
 _MAX_AUTHORITIES = 4096
 
@@ -108,12 +112,11 @@ def _split_base(base: str) -> tuple[str, str, str]:
         raise RequestError(f"URL {base!r}: expected http://host[:port]/path")
     if "?" in netloc or "#" in netloc or "@" in netloc or not netloc:
         raise RequestError(f"URL {base!r}: expected a host, with a '/' before any query, and no user name")
-    host, colon, port = netloc.rpartition(":")
-    if not colon or not port.isdigit():
-        host, port = netloc, ""
-    if not host or (":" in host and not host.startswith("[")) or int(port or 1) not in range(1, 65536):
-        raise RequestError(f"URL {base!r}: {netloc!r} is not host or host:port")
-    return scheme, authority_of(host, int(port) if port else None, scheme), netloc
+    found = _NETLOC.fullmatch(netloc)
+    port = int(found["port"] or 0) if found is not None else 0
+    if found is None or port > 65535 or (found["port"] and not port):
+        raise RequestError(f"URL {base!r}: {netloc!r} is not host or host:port, in ASCII")
+    return scheme, authority_of(found["host"], port or None, scheme), netloc
 
 
 def build_request(
