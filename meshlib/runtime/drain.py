@@ -62,8 +62,10 @@ class Drain:
         threading.Thread(target=self._leave, args=(number,), name="meshlib-drain", daemon=True).start()
 
     def _leave(self, number: int) -> None:
-        self.withdraw()
-        os.kill(os.getpid(), number)
+        try:
+            self.withdraw()
+        finally:
+            os.kill(os.getpid(), number)
 
     def forget(self) -> None:
         """In a forked child."""

@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from meshlib.errors import ConfigError
 from meshlib.model.endpoint import Locality
@@ -41,18 +42,24 @@ class Settings:
     def __post_init__(self) -> None:
         for target in self.control.split(","):
             check_address("control", target.strip())
-        for name, value in (("service", self.service), ("namespace", self.namespace)):
-            if value and not _NAME.fullmatch(value):
+        for name, value in (("service", self.service or "none"), ("namespace", self.namespace)):
+            if not _NAME.fullmatch(value):
                 raise ConfigError(f"{name}={value!r}: expected a DNS label (a-z, 0-9 and '-'), like 'reviews'")
+        if not all(_NAME.fullmatch(part) for part in self.service_account.split(".")):
+            raise ConfigError(f"service_account={self.service_account!r}: expected a DNS name (a-z, 0-9, '-' and '.')")
         for key, value in self.labels.items():
             if not key or (value and not _LABEL.fullmatch(value)):
                 raise ConfigError(f"labels: {key!r}={value!r} is not a Kubernetes label")
         if self.port is not None and not 0 < self.port < 65536:
             raise ConfigError(f"port={self.port}: expected 1 to 65535")
         if self.port is not None and not self.service:
-            raise ConfigError("port is given but service is not: which service does this process serve?")
+            raise ConfigError("port is given but service (MESHLIB_SERVICE) is not: which service does this process serve?")
+        if not 0 <= self.service_port < 65536:
+            raise ConfigError(f"service_port={self.service_port}: expected 1 to 65535, or 0 for 80")
         if self.weight < 1:
             raise ConfigError(f"weight={self.weight}: expected at least 1")
+        if not 0 <= self.drain_seconds < float("inf"):
+            raise ConfigError(f"drain_seconds={self.drain_seconds}: expected a number of seconds, 0 or more")
 
     def workload(self) -> Workload:
         """Who this process is.  The instance is made unique here, so a forked child gets one of its own."""
@@ -99,6 +106,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, object]:
         text = environ.get(variable, "").strip()
         if text:
             found[name] = _parse(variable, name, text)
+            _check(variable, name, found[name])
     unknown = sorted(key for key in environ if key.startswith("MESHLIB_") and key not in _VARIABLES)
     if unknown:
         # No error: Kubernetes makes such variables up for every service whose name begins with "meshlib".
@@ -117,6 +125,14 @@ def _parse(variable: str, name: str, text: str) -> object:
     except ValueError:
         raise ConfigError(f"{variable}={text!r}: expected a number") from None
     return text
+
+
+def _check(variable: str, name: str, value: Any) -> None:
+    """Each for itself: what is wrong with one is not blamed on another, and `overrides` may still supply what is missing."""
+    try:
+        Settings(**{"service": "any", name: value})
+    except ConfigError as error:
+        raise ConfigError(f"{variable}: {error}") from None
 
 
 def parse_labels(name: str, text: str) -> dict[str, str]:
