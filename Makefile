@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 NAME ?= hello
-PARTS ?= flow engine calls sidecars control_plane
+PARTS ?=
 bin := $(VENV)/bin
 export PYTHON
 
@@ -36,7 +36,7 @@ lint: $(VENV)/.dev ## Style, format, types and layers.
 
 bench: $(VENV)/.dev ## The figures, as tables: make bench [PARTS="calls sidecars"] [ARGS="--json FILE"]
 	@sh tests/tools/unpack.sh envoy
-	@for part in $(PARTS); do echo "== $$part"; $(bin)/python -m benchmarks.$$part $(ARGS) || exit 1; done
+	@$(bin)/python -m benchmarks $(PARTS) $(ARGS)
 
 docs: ## The documentation as pages in site/; a broken link is an error.
 	sh tests/tools/venv.sh "$(PYTHON)" .tools/docs "zensical>=0.0.40"
