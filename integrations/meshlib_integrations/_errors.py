@@ -7,6 +7,7 @@ all fields of the one and the request of the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from meshlib.errors import CallError, MeshError, TimeoutExceeded, TimeoutName
 
@@ -22,11 +23,10 @@ class Translation:
     ) -> None:
         self._kinds = kinds
         self._timeouts = timeouts
-        self._mixed: dict[tuple[type[MeshError], type[Exception]], type[MeshError]] = {}
 
     def translate(self, error: MeshError, **context: object) -> MeshError:
         """The same error as one that the client's users catch.  `context` goes to the client's own constructor."""
-        kind = self._both(type(error), self._theirs(error))
+        kind = mixed(type(error), self._theirs(error))
         if not isinstance(error, CallError):
             return kind(str(error), **context)
         fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
@@ -40,10 +40,18 @@ class Translation:
                 return self._kinds[kind]
         raise LookupError(f"{type(error).__name__} has no place in this translation") from error
 
-    def _both(self, ours: type[MeshError], theirs: type[Exception]) -> type[MeshError]:
-        """One class for each pair, made once, so that every ``except`` sees the same one."""
-        mixed = self._mixed.get((ours, theirs))
-        if mixed is None:
-            made = type(ours.__name__, (ours, theirs), {"__doc__": ours.__doc__, "__module__": ours.__module__})
-            mixed = self._mixed.setdefault((ours, theirs), made)
-        return mixed
+
+@cache
+def mixed(ours: type[MeshError], theirs: type[Exception]) -> type[MeshError]:
+    """One class for each pair, made once, so that every ``except`` sees the same one."""
+
+    def reduce(self: MeshError) -> tuple[object, ...]:
+        return _remake, (ours, theirs, self.args), vars(self)
+
+    # Such a class cannot be found by its name, so its instances say what they are made of (PEP 307): they go through process
+    # pools and task queues as the errors that they mix do.
+    return type(ours.__name__, (ours, theirs), {"__doc__": ours.__doc__, "__module__": ours.__module__, "__reduce__": reduce})
+
+
+def _remake(ours: type[MeshError], theirs: type[Exception], arguments: tuple[str, ...]) -> MeshError:
+    return mixed(ours, theirs)(*arguments)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from typing import get_args
+import pickle
+from collections.abc import Callable
+from typing import Any, get_args
 
 import httpx
 import httpx2
@@ -77,3 +80,31 @@ def test_the_clients_request_is_there() -> None:
     translated = HTTPX[0].translate(errors.ConnectFailed("refused"), request=request)
     assert isinstance(translated, httpx.ConnectError)
     assert translated.request is request
+
+
+@pytest.mark.parametrize("through", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    ("translation", "request_"),
+    [
+        (HTTPX[0], httpx.Request("GET", "http://reviews/")),
+        (HTTPX[1], httpx2.Request("GET", "http://reviews/")),
+        (REQUESTS[0], requests.Request("GET", "http://reviews/").prepare()),
+        (REQUESTS[1], requests.Request("GET", "http://reviews/").prepare()),
+    ],
+)
+@pytest.mark.parametrize("kind", CALL_ERRORS)
+def test_errors_go_through_pickle_and_copies(
+    translation: Translation, request_: Any, kind: type[errors.CallError], through: Callable[[Any], Any]
+) -> None:
+    """A process pool or a task queue hands an exception on by pickling it."""
+    ours = made(kind)
+    assert isinstance(ours, errors.CallError)
+    ours.endpoint, ours.attempts, ours.flags = "10.0.0.1:80", 3, ("UF", "URX")
+    error = translation.translate(ours, request=request_)
+    twin = through(error)
+    assert type(twin) is type(error)
+    assert str(twin) == str(error)
+    assert {name: value for name, value in vars(twin).items() if "request" not in name} == {
+        name: value for name, value in vars(error).items() if "request" not in name
+    }
+    assert twin.request.method == "GET"
