@@ -6,15 +6,15 @@ import asyncio
 from collections import Counter
 
 BODY = bytes(range(256)) * 4
+RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
 
 class Origin:
-    """Answers everything with `BODY`.  ``seen`` counts requests by (method, target) as they are executed."""
+    """Answers everything with `RESPONSE`.  ``seen`` counts requests by (method, target) as they are executed."""
 
     def __init__(self) -> None:
         self.seen: Counter[tuple[str, str]] = Counter()
         self.accepted = 0
-        self.body = BODY
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -61,5 +61,5 @@ class Origin:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             await reader.readexactly(int(headers.get("content-length", "0")))
             self.seen[method, target] += 1
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(self.body), self.body))
+            writer.write(RESPONSE)
             await writer.drain()
