@@ -7,7 +7,6 @@ all fields of the one and the request of the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 
 from meshlib.errors import CallError, MeshError, TimeoutExceeded, TimeoutName
 
@@ -41,15 +40,21 @@ class Translation:
         raise LookupError(f"{type(error).__name__} has no place in this translation") from error
 
 
-@cache
+_MIXED: dict[tuple[type[MeshError], type[Exception]], type[MeshError]] = {}
+
+
 def mixed(ours: type[MeshError], theirs: type[Exception]) -> type[MeshError]:
     """One class for each pair, made once, so that every ``except`` sees the same one."""
+    found = _MIXED.get((ours, theirs))
+    return found if found is not None else _MIXED.setdefault((ours, theirs), _mix(ours, theirs))
 
+
+def _mix(ours: type[MeshError], theirs: type[Exception]) -> type[MeshError]:
     def reduce(self: MeshError) -> tuple[object, ...]:
         return _remake, (ours, theirs, self.args), vars(self)
 
-    # Such a class cannot be found by its name, so its instances say what they are made of (PEP 307): they go through process
-    # pools and task queues as the errors that they mix do.
+    # Such a class cannot be found by its name, so its instances say what they are made of: they go through process pools and
+    # task queues as the errors that they mix do.
     return type(ours.__name__, (ours, theirs), {"__doc__": ours.__doc__, "__module__": ours.__module__, "__reduce__": reduce})
 
 

@@ -100,7 +100,7 @@ def test_errors_go_through_pickle_and_copies(
     ours = made(kind)
     assert isinstance(ours, errors.CallError)
     ours.endpoint, ours.attempts, ours.flags = "10.0.0.1:80", 3, ("UF", "URX")
-    error = translation.translate(ours, request=request_)
+    error: Any = translation.translate(ours, request=request_)
     twin = through(error)
     assert type(twin) is type(error)
     assert str(twin) == str(error)
