@@ -35,7 +35,7 @@ def _count(name: str, value: object) -> int:
 
 
 def _conditions(name: str, value: object) -> frozenset[str]:
-    """Envoy's tokens: a sequence of them, or Istio's own comma-separated spelling."""
+    """Envoy's conditions and statuses: a sequence of them, or Istio's own comma-separated spelling."""
     tokens = value.split(",") if isinstance(value, str) else value
     if not isinstance(tokens, list | tuple | set | frozenset) or not all(isinstance(token, str) for token in tokens):
         raise RequestError(f"extensions['meshlib']['{name}'] must be a list such as ['5xx', 'reset'], not {value!r}")

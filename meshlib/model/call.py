@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meshlib.errors import TimeoutName
+from meshlib.errors import RequestError, TimeoutName
+from meshlib.model.route import RETRY_CONDITIONS
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Raw header pairs in the order of the wire; names in any case."""
+
+_STATUS = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +21,22 @@ class Overrides:
     """What one call says in the place of the operator's policy; None leaves the policy's value.
 
     Times in seconds.  A timeout here can only tighten the route's.  `stop` and `wait` are tenacity strategies.
+
+    Raises errors.RequestError for a condition in `retry_on` that does not exist: it would silently never hold.
     """
 
     timeout: float | None = None  # the whole call with its retries
     per_try_timeout: float | None = None
     retries: int | None = None  # tries after the first; 0: none at all
-    retry_on: frozenset[str] | None = None  # Envoy's tokens
+    retry_on: frozenset[str] | None = None  # Envoy's conditions ("connect-failure", "5xx" ...) and statuses ("503")
     stop: Callable[[Any], bool] | None = None
     wait: Callable[[Any], float] | None = None
+
+    def __post_init__(self) -> None:
+        for token in sorted(self.retry_on or ()):
+            if token not in RETRY_CONDITIONS and not _STATUS.fullmatch(token):
+                known = ", ".join(sorted(RETRY_CONDITIONS))
+                raise RequestError(f"retry_on: {token!r} is not a condition; there are {known}, and statuses such as 503")
 
     @property
     def has_strategies(self) -> bool:

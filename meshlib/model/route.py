@@ -62,6 +62,32 @@ class RouteMatch:
     grpc: bool = False
 
 
+RETRY_CONDITIONS = frozenset(
+    {
+        # x-envoy-retry-on
+        "5xx",
+        "gateway-error",
+        "reset",
+        "reset-before-request",
+        "connect-failure",
+        "envoy-ratelimited",
+        "retriable-4xx",
+        "refused-stream",
+        "retriable-status-codes",
+        "http3-post-connect-failure",
+        # x-envoy-retry-grpc-on
+        "cancelled",
+        "deadline-exceeded",
+        "internal",
+        "resource-exhausted",
+        "unavailable",
+        # meshlib's own, docs/decisions/010
+        "idempotent-reset",
+    }
+)
+"""Conditions that are understood.  `retriable-headers` is not among them: it needs a field that we do not have."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Envoy ``RetryPolicy``.  `attempts` counts retries, not the first try.  Times in seconds."""

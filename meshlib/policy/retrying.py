@@ -50,6 +50,7 @@ class Retry:
             statuses.add(409)
         if "retriable-status-codes" in on:
             statuses.update(policy.status_codes)
+        statuses.update(int(token) for token in on if token.isdecimal())  # as Istio's retryOn has them, from Overrides
         self._statuses = frozenset(statuses)
         self._grpc = frozenset(code for code, token in GRPC_STATUS_TOKENS.items() if token in on)
         self._reset = bool(on & {"5xx", "gateway-error", "reset"})

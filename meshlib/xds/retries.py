@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from meshlib.model.route import RetryPolicy
+from meshlib.model.route import RETRY_CONDITIONS, RetryPolicy
 from meshlib.xds.fields import allow_only, seconds, unpack
 from meshlib.xds.invalid import Problems
 from meshlib.xds.proto import route_pb2
-
-RETRY_ON: Final = frozenset(
-    {
-        # x-envoy-retry-on
-        "5xx",
-        "gateway-error",
-        "reset",
-        "reset-before-request",
-        "connect-failure",
-        "envoy-ratelimited",
-        "retriable-4xx",
-        "refused-stream",
-        "retriable-status-codes",
-        "http3-post-connect-failure",
-        # x-envoy-retry-grpc-on
-        "cancelled",
-        "deadline-exceeded",
-        "internal",
-        "resource-exhausted",
-        "unavailable",
-        # meshlib's own, docs/decisions/010
-        "idempotent-reset",
-    }
-)
-"""Conditions that are understood.  `retriable-headers` is not among them: it needs a field that we do not have."""
 
 _FIELDS = frozenset(
     {
@@ -70,8 +43,8 @@ def decode_retry_policy(policy: route_pb2.RetryPolicy, problems: Problems, *, fi
 
 def _conditions(policy: route_pb2.RetryPolicy, problems: Problems, *, field: str) -> frozenset[str]:
     tokens = frozenset(token for part in policy.retry_on.split(",") if (token := part.strip()))
-    for token in sorted(tokens - RETRY_ON):
-        problems.add(field, token, f"one of {', '.join(sorted(RETRY_ON))}")
+    for token in sorted(tokens - RETRY_CONDITIONS):
+        problems.add(field, token, f"one of {', '.join(sorted(RETRY_CONDITIONS))}")
     return tokens
 
 

@@ -30,6 +30,7 @@ def test_an_overrides_is_taken_as_it_is() -> None:
         ({"timeout": None}, Overrides()),
         ({"retry_on": ["5xx", "reset"]}, Overrides(retry_on=frozenset({"5xx", "reset"}))),
         ({"retry_on": "5xx, reset"}, Overrides(retry_on=frozenset({"5xx", "reset"}))),
+        ({"retry_on": "503,connect-failure"}, Overrides(retry_on=frozenset({"503", "connect-failure"}))),
     ],
 )
 def test_a_dict_is_read(given: dict[str, Any], expected: Overrides) -> None:
@@ -54,6 +55,9 @@ def test_tenacity_strategies_are_passed_on() -> None:
         ({"retries": 1.5}, r"must be a whole number"),
         ({"retry_on": 503}, r"\['retry_on'\] must be a list such as \['5xx', 'reset'\], not 503"),
         ({"retry_on": [503]}, r"must be a list"),
+        ({"retry_on": "5xxx"}, r"retry_on: '5xxx' is not a condition; there are 5xx, cancelled"),
+        ({"retry_on": "5xx,,reset"}, r"retry_on: '' is not a condition"),
+        ({"retry_on": ["999"]}, r"retry_on: '999' is not a condition"),
         ({"wait": 1}, r"\['wait'\] must be a tenacity wait strategy, not 1"),
     ],
 )

@@ -38,6 +38,8 @@ def status(code: int, grpc: str = "") -> Outcome:
         ("gateway-error", status(500), False),
         ("retriable-4xx", status(409), True),
         ("retriable-4xx", status(404), False),
+        ("503,connect-failure", status(503), True),
+        ("503,connect-failure", status(502), False),
         ("unavailable", status(200, "14"), True),
         ("unavailable", status(200, "13"), False),
         ("unavailable", status(503), False),
