@@ -66,7 +66,7 @@ def compile_command(*, texts: Texts, node_file: Path, namespace: str, form: str)
     analyzed = offline.analyzed(texts, namespace)
     if analyzed.findings:
         output.show(render.findings(analyzed.findings), err=True)
-    if analyzed.has_errors:
+    if analyzed.is_refused:
         raise Failure(
             "the configuration has errors",
             why=render.summary(analyzed.findings),

@@ -21,8 +21,9 @@ class Analyzed:
     findings: list[views.FindingView]
 
     @property
-    def has_errors(self) -> bool:
-        return any(finding.severity == "error" for finding in self.findings)
+    def is_refused(self) -> bool:
+        """Whether `apply` would store none of it.  Other errors, such as a host that is claimed twice, only inform."""
+        return any(finding.severity == "error" and finding.code in REFUSES for finding in self.findings)
 
 
 def analyzed(texts: Texts, namespace: str) -> Analyzed:

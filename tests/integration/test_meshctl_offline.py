@@ -87,6 +87,15 @@ def test_compile_with_errors_prints_nothing_but_findings_on_stderr(tmp_path: Pat
     assert "MSH0202" in result.stderr
 
 
+def test_what_apply_would_store_is_compiled_findings_or_not(tmp_path: Path, node: Path) -> None:
+    """Two VirtualServices for a host are an error to correct, and defined all the same: one of them holds."""
+    rival = virtual_service("a-rival")
+    result = meshctl("compile", *write(tmp_path, mesh=MESH, rival=rival), "--node", str(node))
+    assert result.returncode == 0
+    assert "MSH0204" in result.stderr
+    assert "virtual-service/a-rival" in result.stdout
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"flavour": "nginx"}', '{"flavor": "envoy"}', '{"labels": {"a": 1}}'])
 def test_a_bad_node_is_a_usage_error(tmp_path: Path, node: Path, text: str) -> None:
     node.write_text(text)
