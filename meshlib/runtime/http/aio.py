@@ -20,6 +20,7 @@ from meshlib.model.endpoint import Endpoint
 from meshlib.runtime.http.aio_connection import AsyncConnection
 from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.connector import AsyncConnector, AsyncTcpConnector, apply_keepalive
+from meshlib.runtime.http.patience import Patience
 from meshlib.runtime.http.settings import NEVER, NO_TIMEOUTS, PoolSettings, Timeouts, earlier
 from meshlib.wire.errors import (
     CannotConnect,
@@ -191,7 +192,7 @@ class AsyncPool:
         waiter: asyncio.Future[AsyncConnection | None] = self._loop.create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(None if until == NEVER else until - now):
+            async with Patience(until - now):
                 return await waiter
         except (TimeoutError, asyncio.CancelledError) as error:
             self._give_back(waiter)
@@ -221,7 +222,7 @@ class AsyncPool:
         now = monotonic()
         seconds = min(connect or NEVER, self.settings.connect_timeout or NEVER)
         until, which = earlier(deadline, deadline_name, now=now, seconds=seconds, name="connect")
-        limit = asyncio.timeout(None if until == NEVER else max(0.0, until - now))
+        limit = Patience(until - now)
         try:
             async with limit:
                 connection = await self._connector.open(self.endpoint, self._new_connection)
