@@ -56,12 +56,18 @@ def join(resources: Resources, authorities: Collection[str], previous: Snapshot)
     absent: dict[str, str] = {}
     broken: dict[str, str] = {}
     for authority in authorities:
+        state = resources.get((LISTENER, authority))
+        if state is not None and state.status is Status.DOES_NOT_EXIST and state.value is None:
+            # A process may have called thousands of outside hosts: each costs next to nothing here.
+            run.wanted[LISTENER].add(authority)
+            absent[authority] = _reason(LISTENER, authority, state)
+            continue
         before = previous.targets.get(authority)
         match _target(run, authority, before):
             case Target() as target:
                 targets[authority] = target
-            case _Absent(reason, denied):
-                (absent if denied else broken)[authority] = reason
+            case _Absent(reason):
+                broken[authority] = reason
             case None if before is not None:
                 targets[authority] = _kept(run, before)
             case None:
@@ -92,8 +98,11 @@ def _find(run: _Pass, type_url: str, name: str) -> object:
         return state.value
     if state.status is Status.REQUESTED:
         return None
-    reason = f"{SHORT_NAMES[type_url]} {name}: {state.error or state.status.value}"
-    return _Absent(reason, denied=type_url == LISTENER and state.status is Status.DOES_NOT_EXIST)
+    return _Absent(_reason(type_url, name, state), denied=type_url == LISTENER and state.status is Status.DOES_NOT_EXIST)
+
+
+def _reason(type_url: str, name: str, state: ResourceState) -> str:
+    return f"{SHORT_NAMES[type_url]} {name}: {state.error or state.status.value}"
 
 
 def _target(run: _Pass, authority: str, before: Target | None) -> Target | _Absent | None:
