@@ -89,7 +89,10 @@ class Client:
             settled, destination = self._find(request)
         if not settled:
             self._control.request(request.authority)
-            await self._control.await_(self._answered(request), self._patience(request))
+            try:
+                await self._control.await_(self._answered(request), self._patience(request))
+            except errors.ControlError as error:
+                raise _unknown(request, error) from error
             destination = self._found(request)
         if destination is None:
             return None
@@ -138,7 +141,10 @@ class Client:
             settled, destination = self._find(request)
         if not settled:
             self._control.request(request.authority)
-            self._control.wait(self._answered(request), self._patience(request))
+            try:
+                self._control.wait(self._answered(request), self._patience(request))
+            except errors.ControlError as error:
+                raise _unknown(request, error) from error
             destination = self._found(request)
         if destination is None:
             return None
@@ -317,3 +323,7 @@ class Client:
                 lease.release()
 
         response.on_close = release
+
+
+def _unknown(request: Request, error: errors.ControlError) -> errors.TargetUnknown:
+    return errors.TargetUnknown(f"nothing is known of this host, and {error}", authority=request.authority)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from meshlib.errors import TargetUnknown
+from meshlib.errors import ControlError
 from meshlib.model.snapshot import Snapshot
 from meshlib.runtime.ads import AdsStream
 from meshlib.runtime.announcement import Announcement
@@ -47,7 +47,7 @@ class ControlLink:
     # --- waiting
 
     def wait(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
-        """Raises errors.TargetUnknown at once when no control service can be reached."""
+        """Raises errors.ControlError at once when no control service can be reached."""
         answered = self._store.wait(_known_or_hopeless(known), timeout)
         return answered and self._hopeful(known)
 
@@ -66,7 +66,7 @@ class ControlLink:
     def _hopeful(self, known: Callable[[Snapshot], bool]) -> bool:
         if known(self._store.current):
             return True
-        raise TargetUnknown(f"nothing is known of this host, and the control service is {self.state}")
+        raise ControlError(f"the control service is {self.state}")
 
     # --- what is served
 
