@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any
+from weakref import WeakSet
 
 from meshlib.model.cluster import Cluster
 from meshlib.policy.balancing import Host
@@ -32,12 +33,46 @@ class Shell:
         self.pool = pool
 
 
+class _LoopPools:
+    """The pools of one event loop, which are drained when it ends.
+
+    Nobody tells when a loop ends, but ``asyncio.run`` and its kin close all asynchronous generators as the last thing that
+    they do (``loop.shutdown_asyncgens``): one that is open for as long as the loop is hears of it.
+    """
+
+    def __init__(self) -> None:
+        self._pools: WeakSet[AsyncPool] = WeakSet()
+        self._ending = _drained_at_the_end(self._pools)
+        try:
+            self._ending.__anext__().send(None)  # as far as its yield; from now on the loop knows it
+        except StopIteration:
+            pass
+
+    def add(self, pool: AsyncPool) -> None:
+        self._pools.add(pool)
+
+    def forget(self) -> None:
+        """The loop was closed, perhaps without a last word."""
+        for pool in list(self._pools):
+            pool.forget()
+
+
+async def _drained_at_the_end(pools: WeakSet[AsyncPool]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        for pool in list(pools):
+            pool.drain()
+        await asyncio.sleep(0)  # transports close in the loop's next turn
+
+
 class Pools:
     """Opens pools on first use and closes them when their endpoint is gone."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._limits: dict[str, Limits] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopPools] = {}
 
     def for_loop(self, host: Host, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> AsyncPool:
         """The pool for callers on `loop`."""
@@ -46,6 +81,7 @@ class Pools:
             for stale in [key for key in list(host.shells) if isinstance(key, asyncio.AbstractEventLoop) and key.is_closed()]:
                 host.shells.pop(stale, None)
             shell = self._kept(host, loop, Shell(cluster, AsyncPool(host.endpoint, self._settings(cluster))))
+            self._of_loop(loop).add(shell.pool)
         elif shell.cluster is not cluster:
             shell.pool.settings, shell.cluster = self._settings(cluster), cluster
         pool: AsyncPool = shell.pool
@@ -83,6 +119,16 @@ class Pools:
             shell = host.shells.pop(loop, None)
             if shell is not None:
                 shell.pool.close()
+
+    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> _LoopPools:
+        """On `loop` itself."""
+        with self._lock:
+            for closed in [known for known in self._loops if known.is_closed()]:
+                self._loops.pop(closed).forget()
+            pools = self._loops.get(loop)
+            if pools is None:
+                pools = self._loops[loop] = _LoopPools()
+            return pools
 
     @staticmethod
     def _kept(host: Host, key: object, made: Shell) -> Shell:

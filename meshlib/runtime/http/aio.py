@@ -125,6 +125,13 @@ class AsyncPool:
         for connection in list(self._connections):
             connection.fail(RequestFailed(f"the connection pool of {self.endpoint} was closed"))
 
+    def forget(self) -> None:
+        """The loop is closed, and with it all that was open: from any thread, nothing here will run again."""
+        connections, self._connections, self._idle = self._connections, set(), []
+        for _ in range(len(connections) + self._opening):
+            self.settings.limits.connection_closed()
+        self._opening = 0
+
     # --- from the connections
 
     def connection_ready(self, connection: AsyncConnection) -> None:
