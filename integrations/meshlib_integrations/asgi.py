@@ -22,7 +22,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+"""Any: frameworks write the scope as dict, MutableMapping or TypedDict, and none of these types takes the others' functions."""
 
 _CLOSE = (b"connection", b"close")
 _PATH_SAFE = "/!$&'()*+,;=:@-._~"  # RFC 3986 section 3.3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -213,3 +213,17 @@ async def test_a_websocket_is_refused_before_it_is_accepted(extensions: Any, typ
 async def test_other_scopes_pass() -> None:
     scope = {"type": "something.new"}
     assert await seen(scope) is scope
+
+
+async def typed_with_dicts(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Callable[[dict[str, Any]], Awaitable[None]]
+) -> None:
+    await send({"type": "http.response.start", "status": 204})
+
+
+async def test_applications_may_be_typed_as_they_like() -> None:
+    """mypy reads this test as well: dict is what most hand-written applications say."""
+    driver = Driver(typed_with_dicts)
+    driver.middleware = MeshMiddleware(typed_with_dicts, driver.mesh)
+    await driver.run(http())
+    assert driver.types == ["http.response.start"]
