@@ -63,11 +63,19 @@ def _asked_hosts(world: World, scope: Scope, type_url: str, names: Iterable[str]
     for name in names:
         if type_url == LISTENER:
             called = split_authority(name, 0)
-            service = world.services.called(called[0], scope.namespace) if called else None
-            if service is not None:
-                yield service.host
+            if called is not None:
+                yield from _meant_hosts(world, called[0], scope.namespace)
         elif type_url in (CLUSTER, ENDPOINTS) and (parsed := parse_cluster_name(name)) is not None:
             yield parsed.host
+
+
+def _meant_hosts(world: World, name: str, namespace: str) -> Iterator[str]:
+    """The service that is called so; if there is none, those that it may turn out to be once the catalog is asked."""
+    service = world.services.called(name, namespace)
+    if service is not None:
+        yield service.host
+    else:
+        yield from (host for host, _ in world.services.namesakes(name, namespace))
 
 
 def configured_hosts(world: World) -> Iterator[str]:
@@ -76,6 +84,8 @@ def configured_hosts(world: World) -> Iterator[str]:
         resolved = world.resolve(host, namespace)
         if resolved in world.services.hosts:
             yield resolved
+        else:
+            yield from (host for host, _ in world.services.namesakes(resolved, namespace))
 
 
 def _named(config: ConfigSet) -> Iterator[tuple[str, str]]:

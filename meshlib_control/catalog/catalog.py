@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from meshlib_control.catalog import guard
 from meshlib_control.catalog.consul import ConsulCatalog, ConsulView
@@ -93,7 +93,7 @@ class Catalog:
             await self._inputs.after(seen, None if wait == math.inf else max(0.0, wait))
 
     def _refresh(self) -> None:
-        self._guarded = guard.update(self._guarded, self._seen(), self._clock(), self._rules)
+        self._guarded = guard.update(self._well_placed(), self._seen(), self._clock(), self._rules)
         before = self.snapshot
         after = CatalogSnapshot(
             services={host: guarded.service for host, guarded in self._guarded.items()},
@@ -104,6 +104,13 @@ class Catalog:
         if _content(after) != _content(before):
             self.snapshot = after
             self._published.notify()
+
+    def _well_placed(self) -> Mapping[str, Guarded]:
+        """What is guarded, without services that have turned out to be in another namespace than their names suggested."""
+        misplaced = self._consul.view.misplaced if self._consul is not None else frozenset()
+        if not misplaced & self._guarded.keys():
+            return self._guarded
+        return {host: guarded for host, guarded in self._guarded.items() if guarded.watched or host not in misplaced}
 
     def _seen(self) -> Seen:
         table, index = self._registrations.table, self._index

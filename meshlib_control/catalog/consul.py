@@ -32,11 +32,15 @@ Found = tuple[Sequence[Offer], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class ConsulView:
-    """`known`: services by host, whether looked at or not.  `watched`: hosts whose instances are all in `offers`."""
+    """`known`: services by host, whether looked at or not.  `watched`: hosts whose instances are all in `offers`.
+
+    `misplaced`: hosts that names and tags alone suggested, and that are not those of the instances.
+    """
 
     known: Mapping[str, Service] = field(default_factory=dict)
     watched: frozenset[str] = frozenset()
     offers: ByHost = field(default_factory=dict)
+    misplaced: frozenset[str] = frozenset()
 
 
 class ConsulCatalog:
@@ -140,14 +144,18 @@ class ConsulCatalog:
             for host, namespace in self._hosts_of(name)
         }
         watched = frozenset(host for name in self._offers for host, _ in self._hosts_of(name))
-        view = ConsulView(known, watched, offers)
+        guessed = {host for name, found in self._offers.items() if found for host, _ in self._guessed_hosts_of(name)}
+        view = ConsulView(known, watched, offers, frozenset(guessed - offers.keys()))
         if view != self.view:
             self.view = view
             self.changes.notify()
 
     def _hosts_of(self, name: str) -> Iterable[tuple[str, str]]:
         """As its instances said, else as its tags do."""
-        return self._hosts.get(name) or hosts_of(name, (self._listed or {}).get(name, ()), self._domain)
+        return self._hosts.get(name) or self._guessed_hosts_of(name)
+
+    def _guessed_hosts_of(self, name: str) -> Iterable[tuple[str, str]]:
+        return hosts_of(name, (self._listed or {}).get(name, ()), self._domain)
 
     async def _restore(self) -> None:
         if self._storage is None:

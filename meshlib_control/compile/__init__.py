@@ -6,9 +6,9 @@
 
 from meshlib_control.compile.affected import Affected, affected
 from meshlib_control.compile.document import compile_document
-from meshlib_control.compile.endpoints import is_pending
 from meshlib_control.compile.generate import generate
 from meshlib_control.compile.node import Flavour, Node, Scope
+from meshlib_control.compile.pending import is_pending
 from meshlib_control.compile.scope import scope_of
 from meshlib_control.compile.world import World
 

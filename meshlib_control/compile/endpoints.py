@@ -47,13 +47,6 @@ def load_assignment(world: World, scope: Scope, name: str) -> endpoint_pb2.Clust
     return assignment(name, chosen, port, flavour=scope.flavour)
 
 
-def is_pending(world: World, scope: Scope, name: str) -> bool:
-    """Whether the cluster's instances are yet to be found out: its service is known by name alone so far."""
-    parsed = parse_cluster_name(name)
-    service = world.services.find(parsed.host, scope.namespace) if parsed else None
-    return service is not None and service.source != "config" and service.host not in world.instances
-
-
 def subset_labels(world: World, scope: Scope, service: Service, name: ClusterName) -> Mapping[str, str] | None:
     """The labels of the cluster's subset, {} for the whole host; None: no DestinationRule defines it."""
     if not name.subset:

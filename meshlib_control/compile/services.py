@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from meshlib_control.catalog.model import Port, Service
 from meshlib_control.compile.hosts import is_wildcard, most_specific
@@ -41,10 +41,13 @@ class Services:
         self._domain = settings.domain
         self._by_host: dict[str, tuple[Service, ...]] = {}
         self._by_address: dict[str, tuple[Service, ...]] = {}
+        self._listed: dict[str, list[str]] = {}  # by first label: hosts of catalogs that are asked for one service at a time
         for service in services:
             self._by_host[service.host] = (*self._by_host.get(service.host, ()), service)
             for address in service.addresses:
                 self._by_address[address] = (*self._by_address.get(address, ()), service)
+            if service.source == "consul":
+                self._listed.setdefault(service.host.partition(".")[0], []).append(service.host)
         self._wildcards = tuple(host for host in self._by_host if is_wildcard(host))
         self._hosts = tuple(sorted(self._by_host))
         self.hosts: Mapping[str, tuple[Service, ...]] = self._by_host
@@ -80,6 +83,17 @@ class Services:
         """The full names that a short one may stand for."""
         own = (f"{name}.{namespace}.svc.{self._domain}",) if "." not in name else ()
         return (*own, f"{name}.svc.{self._domain}", f"{name}.{self._domain}")
+
+    def namesakes(self, name: str, namespace: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Hosts that `name` may stand for although no service has them, each with the listed hosts of the same first label.
+
+        A catalog that is asked for one service at a time lists names.  In which namespace a service is, only its instances say.
+        """
+        suffix = f".svc.{self._domain}"
+        for host in (name, *self.completions(name, namespace)):
+            label, dot, owner = host.removesuffix(suffix).partition(".")
+            if host.endswith(suffix) and dot and "." not in owner and label in self._listed:
+                yield host, tuple(self._listed[label])
 
     def aliases(self, service: Service, namespace: str) -> tuple[str, ...]:
         """Every name for `service` in `namespace`, without port: the host, absolute, short forms, virtual addresses."""

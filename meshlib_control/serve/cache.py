@@ -55,7 +55,7 @@ class Compiler(Protocol[W_contra]):
     ) -> Mapping[str, Message]: ...
 
     def is_pending(self, world: W_contra, scope: Scope, name: str, /) -> bool:
-        """Whether the endpoints of this name are yet to be found out: whoever asks for them waits."""
+        """Whether what is behind this name is yet to be found out: whoever asks for it waits."""
         ...
 
     def affected(self, old_world: W_contra, new_world: W_contra, /) -> Affected: ...
@@ -123,7 +123,7 @@ class ScopeResources:
 
     def __init__(self, scope: Scope, generate: Generate, is_pending: Callable[[str], bool]) -> None:
         self.scope = scope
-        self.is_pending = is_pending  # of the name of an assignment without endpoints
+        self.is_pending = is_pending  # of the name of what is not there, or of an assignment without endpoints
         self.clients = 0  # streams that are bound to this object
         self._generate = generate
         self._shelves: dict[str, _Shelf] = {}

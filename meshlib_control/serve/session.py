@@ -298,12 +298,12 @@ class Session:
         size = 0
         for name in subscription.dirty:
             packed = resources.get(type_url, name)
+            if (packed is None or packed.empty) and resources.is_pending(name):
+                continue  # a catalog is being asked: "there is none" would fail the calls that wait for the answer
             if packed is None:
                 if may_break:
                     gone.append(name)
                 continue
-            if packed.empty and resources.is_pending(name):
-                continue  # a catalog is being asked: "no endpoints" would fail the calls that wait for the answer
             size += len(packed.any) + len(name)
             if batch and size > MAX_RESPONSE:
                 break
@@ -325,7 +325,8 @@ class Session:
                 retired = None if found.get(name) is not None else resources.retired(type_url, name)
                 if retired is not None:
                     kept[name] = retired
-        changed = subscription.dirty - kept.keys()
+        pending = {name for name in subscription.dirty if found.get(name) is None and resources.is_pending(name)}
+        changed = subscription.dirty - kept.keys() - pending
         if not changed and not subscription.greet:
             return None
         subscription.dirty -= changed

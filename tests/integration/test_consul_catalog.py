@@ -93,6 +93,16 @@ async def test_what_others_registered_appears_with_all_that_consul_knows(consul_
         assert (service.namespace, service.ports, service.source) == ("shop", (Port(8080), Port(9080)), "consul")
 
 
+async def test_instances_say_in_which_namespace_a_listed_service_is(consul_agent: ConsulAgent, name: str) -> None:
+    """Consul lists names and tags; what the instances' meta says corrects the guess, and nothing of it is left."""
+    async with running(consul_agent) as mesh:
+        consul_agent.register(name, 9080, Meta={"namespace": "shop"})
+        await eventually(lambda: host(name) in mesh.catalog.snapshot.services)
+        mesh.catalog.want([host(name, "shop")])
+        await eventually(lambda: mesh.instances(host(name, "shop")))
+        await eventually(lambda: host(name) not in mesh.catalog.snapshot.services)
+
+
 async def test_health_weight_and_maintenance_follow_the_checks(consul_agent: ConsulAgent, name: str) -> None:
     async with running(consul_agent) as mesh:
         mesh.catalog.want([host(name)])

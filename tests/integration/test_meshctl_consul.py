@@ -59,6 +59,15 @@ def test_services_of_consul_are_in_the_mesh_once_somebody_asks(tmp_path: Path, c
             assert endpoints()[0][1]["version"] == "v7"
 
 
+def test_a_service_is_found_by_the_port_and_namespace_that_only_its_instances_know(
+    tmp_path: Path, consul_agent: ConsulAgent
+) -> None:
+    consul_agent.register("elsewhere", 9098, Meta={"namespace": "shop"})
+    with replica(tmp_path / "a", consul_agent, "first") as control, XdsClient(control.xds, node="caller-2") as client:
+        client.subscribe(LISTENER, "elsewhere.shop:9098")
+        eventually(lambda: (LISTENER, "elsewhere.shop:9098") in client.versions, what="the listener")
+
+
 def test_an_outage_of_consul_shows_and_changes_nothing_else(tmp_path: Path, own_consul: ConsulAgent) -> None:
     with replica(tmp_path / "a", own_consul, "outage") as control:
         control.apply(MESH)

@@ -28,7 +28,7 @@ class World:
 
     resources: Mapping[tuple[str, str], str] = field(default_factory=dict)
     revision: str = ""
-    pending: frozenset[str] = frozenset()  # assignments whose endpoints are yet to be found out
+    pending: frozenset[str] = frozenset()  # names of what is yet to be found out
 
     def having(self, *, without: tuple[tuple[str, str], ...] = (), **texts: str) -> World:
         """``world.having(CDS_a="1")`` sets one text; `without` removes."""

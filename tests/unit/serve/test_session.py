@@ -8,7 +8,7 @@ import pytest
 
 from meshlib.xds.proto import core_pb2, discovery_pb2
 from meshlib.xds.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse
-from meshlib.xds.types import CLUSTER, ENDPOINTS
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER
 from meshlib_control.compile.node import Flavour
 from meshlib_control.serve.dialects import DELTA, STATE_OF_THE_WORLD, BadRequest
 from meshlib_control.serve.session import Session
@@ -551,6 +551,29 @@ def test_endpoints_that_a_catalog_is_still_asked_for_are_waited_for() -> None:
     assert names(peer.settle()) == {"EDS": ["b"]}
     server.update(World().having(EDS_a="x", EDS_b=""))
     assert names(peer.settle()) == {"EDS": ["a"]}
+
+
+def test_a_listener_that_a_catalog_is_still_asked_for_is_waited_for() -> None:
+    """ "There is none" would send the very call that made the server ask out of the mesh."""
+    server = Server(World(pending=frozenset({"a", "gone"})))
+    peer = DeltaPeer(server)
+    peer.ask("LDS", "a b gone")
+    (response,) = peer.settle()
+    assert list(response.removed_resources) == ["b"]
+    server.update(World().having(LDS_a="1"))
+    (response,) = peer.settle()
+    assert ([resource.name for resource in response.resources], list(response.removed_resources)) == (["a"], ["gone"])
+
+
+def test_in_the_worlds_state_nothing_is_said_of_a_listener_that_a_catalog_is_still_asked_for() -> None:
+    server = Server(World(pending=frozenset({"a"})))
+    session = server.open(STATE_OF_THE_WORLD)
+    session.receive(DiscoveryRequest(node=NODE, type_url=LISTENER, resource_names=["a"]).SerializeToString())
+    assert session.next_response() is None
+    server.update(World().having(LDS_a="1"))
+    answer = session.next_response()
+    assert answer is not None
+    assert len(DiscoveryResponse.FromString(answer).resources) == 1
 
 
 @pytest.mark.parametrize("empty", [World(), World().having(EDS_a="", CDS_a="1")], ids=["unknown", "without endpoints"])
