@@ -134,7 +134,7 @@ class Mesh:
         url: str,
         *,
         headers: HeaderInput | None = None,
-        content: Body | str = b"",
+        content: Body | str | None = None,
         timeout: float | Timeouts | None = None,
         overrides: Overrides | None = None,
     ) -> Response:
@@ -160,7 +160,7 @@ class Mesh:
         url: str,
         *,
         headers: HeaderInput | None = None,
-        content: Body | str = b"",
+        content: Body | str | None = None,
         timeout: float | Timeouts | None = None,
         overrides: Overrides | None = None,
     ) -> Response:

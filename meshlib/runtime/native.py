@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from typing import Any
 
 from meshlib.errors import RequestError
@@ -123,7 +123,7 @@ def build_request(
     method: str,
     url: str,
     headers: HeaderInput | None,
-    content: Body | str,
+    content: Body | str | None,
     timeout: float | Timeouts | None,
     overrides: Overrides | None,
 ) -> Request:
@@ -143,8 +143,21 @@ def build_request(
         authority,
         target,
         raw,
-        content.encode() if isinstance(content, str) else content,
+        content if type(content) is bytes else _body(content),
         host_header=host,
         timeouts=timeout if isinstance(timeout, Timeouts) else NO_TIMEOUTS if timeout is None else Timeouts(total=timeout),
         overrides=overrides,
     )
+
+
+def _body(content: object) -> Body:
+    """Raises RequestError for what is no body: its end would be waited for in vain."""
+    if content is None:
+        return b""
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)  # of its own, so that every try sends the same
+    if isinstance(content, Mapping) or not isinstance(content, Iterable | AsyncIterable):
+        raise RequestError(f"content must be bytes, str or an iterable of bytes, not {type(content).__name__}")
+    return content

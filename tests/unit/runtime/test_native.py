@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from meshlib.errors import RequestError
@@ -131,3 +133,23 @@ def test_a_response_as_text_and_json() -> None:
     with pytest.raises(ValueError, match="Expecting value"):
         response(b"<html>").json()
     assert repr(response(b"12")).startswith("<Response 200 2 bytes, <CallRecord reviews:80")
+
+
+@pytest.mark.parametrize(
+    ("content", "body"),
+    [
+        (None, b""),
+        ("gr\u00fcn", b"gr\xc3\xbcn"),
+        (bytearray(b"abc"), b"abc"),
+        (memoryview(b"abc"), b"abc"),
+    ],
+)
+def test_whatever_is_a_body_as_a_whole_can_be_sent_again(content: Any, body: bytes) -> None:
+    request = build_request("POST", "http://reviews/", None, content, None, None)
+    assert (request.body, request.length, request.replayable) == (body, len(body), True)
+
+
+@pytest.mark.parametrize("content", [3, 0.5, object(), {"a": "b"}])
+def test_what_is_no_body_is_refused(content: Any) -> None:
+    with pytest.raises(RequestError, match="content must be bytes, str or an iterable of bytes, not "):
+        build_request("POST", "http://reviews/", None, content, None, None)
