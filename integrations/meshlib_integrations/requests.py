@@ -94,8 +94,8 @@ class MeshAdapter(BaseAdapter):
         content: bytes | Iterable[bytes]
         if body is None:
             content = b""
-        elif isinstance(body, str | bytes):
-            content = body.encode() if isinstance(body, str) else body
+        elif isinstance(body, str | bytes | bytearray | memoryview):
+            content = body.encode() if isinstance(body, str) else bytes(body)
             # Its length is known, which goes before chunks: one request cannot say both (RFC 9112 section 6.2).
             headers = [pair for pair in headers if pair[0].lower() != b"transfer-encoding"]
         else:

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import requests
@@ -54,6 +55,12 @@ def test_forms_json_and_files_are_sent(session: requests.Session) -> None:
     assert arrived_length(session.post("http://reviews/echo", json={"a": 1})) == len('{"a": 1}')
     assert arrived_length(session.post("http://reviews/echo", data="ü")) == 2
     assert arrived_length(session.post("http://reviews/echo", files={"f": ("n", b"x" * 100_000)})) > 100_000
+
+
+@pytest.mark.parametrize("buffer", [bytearray(b"abc"), memoryview(b"abc")])
+def test_every_buffer_is_a_body(session: requests.Session, buffer: Any) -> None:
+    """Bare requests takes them too, whatever its type hints say."""
+    assert arrived_length(session.post("http://reviews/echo", data=buffer)) == 3
 
 
 def test_files_are_streamed(session: requests.Session) -> None:
