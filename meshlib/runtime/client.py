@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from random import Random
 from typing import Protocol
 
@@ -268,7 +269,7 @@ class Client:
         limit = request.timeouts.total
         if request.overrides is not None and request.overrides.timeout is not None:
             limit = request.overrides.timeout if limit is None else min(limit, request.overrides.timeout)
-        if limit is not None:
+        if limit is not None and limit != inf:
             deadline = now + limit
         context = CURRENT.get()
         if context is not None:

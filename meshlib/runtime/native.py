@@ -145,9 +145,17 @@ def build_request(
         raw,
         content if type(content) is bytes else _body(content),
         host_header=host,
-        timeouts=timeout if isinstance(timeout, Timeouts) else NO_TIMEOUTS if timeout is None else Timeouts(total=timeout),
+        timeouts=NO_TIMEOUTS if timeout is None else _timeouts(timeout),
         overrides=overrides,
     )
+
+
+def _timeouts(timeout: object) -> Timeouts:
+    if isinstance(timeout, Timeouts):
+        return timeout
+    if not isinstance(timeout, int | float) or timeout != timeout:
+        raise RequestError(f"timeout must be seconds or meshlib.Timeouts, not {timeout!r}")
+    return Timeouts(total=timeout)
 
 
 def _body(content: object) -> Body:

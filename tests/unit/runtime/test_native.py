@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshlib.errors import RequestError
+from meshlib.errors import ConnectFailed, NoHealthyUpstream, RequestError
 from meshlib.flow.record import CallRecord
 from meshlib.lowlevel import Timeouts
 from meshlib.runtime.native import Response, ResponseHeaders, build_request, split_url
@@ -153,3 +153,17 @@ def test_whatever_is_a_body_as_a_whole_can_be_sent_again(content: Any, body: byt
 def test_what_is_no_body_is_refused(content: Any) -> None:
     with pytest.raises(RequestError, match="content must be bytes, str or an iterable of bytes, not "):
         build_request("POST", "http://reviews/", None, content, None, None)
+
+
+@pytest.mark.parametrize("timeout", ["1", float("nan"), (1, 2)])
+def test_what_is_no_time_is_refused(timeout: Any) -> None:
+    with pytest.raises(RequestError, match="timeout must be seconds"):
+        build_request("GET", "http://reviews/", None, None, timeout, None)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), Timeouts(total=float("inf"))])
+def test_all_the_time_there_is_is_no_limit(timeout: Any) -> None:
+    with static_mesh(service("reviews", [])) as mesh, pytest.raises(NoHealthyUpstream):
+        mesh.request("GET", "http://reviews/", timeout=timeout)
+    with static_mesh(service("reviews", ["127.0.0.1:1"])) as mesh, pytest.raises(ConnectFailed):
+        mesh.request("GET", "http://reviews/", timeout=timeout)
