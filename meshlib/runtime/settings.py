@@ -40,6 +40,10 @@ class Settings:
     drain_seconds: float = 1.0  # between deregistration and the end of accepting: callers learn of it meanwhile
 
     def __post_init__(self) -> None:
+        for name in ("port", "service_port", "weight", "drain_seconds"):
+            number = getattr(self, name)
+            if number is not None and not isinstance(number, int | float if name == "drain_seconds" else int):
+                raise ConfigError(f"{name}={number!r}: expected a number, not {type(number).__name__}")
         for target in self.control.split(","):
             check_address("control", target.strip())
         for name, value in (("service", self.service or "none"), ("namespace", self.namespace)):
@@ -48,7 +52,7 @@ class Settings:
         if not all(_NAME.fullmatch(part) for part in self.service_account.split(".")):
             raise ConfigError(f"service_account={self.service_account!r}: expected a DNS name (a-z, 0-9, '-' and '.')")
         for key, value in self.labels.items():
-            if not key or (value and not _LABEL.fullmatch(value)):
+            if not key or not isinstance(value, str) or (value and not _LABEL.fullmatch(value)):
                 raise ConfigError(f"labels: {key!r}={value!r} is not a Kubernetes label")
         if self.port is not None and not 0 < self.port < 65536:
             raise ConfigError(f"port={self.port}: expected 1 to 65535")

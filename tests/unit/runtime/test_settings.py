@@ -125,7 +125,11 @@ def test_a_wrong_variable_is_named(name: str, text: str) -> None:
         ("service_account", ""),
         ("labels", {"version": "v 1"}),
         ("labels", {"": "v1"}),
+        ("labels", {"version": 1}),
         ("port", 0),
+        ("port", "8080"),  # as os.environ has it
+        ("weight", 0.5),
+        ("drain_seconds", "1"),
         ("service_port", -1),
         ("weight", 0),
         ("drain_seconds", -0.1),
