@@ -88,7 +88,9 @@ class Client:
         settled = destination is not None
         if not settled:
             settled, destination = self._find(request)
+        began: float | None = None
         if not settled:
+            began = self._clock()
             self._control.request(request.authority)
             try:
                 await self._control.await_(self._answered(request), self._patience(request))
@@ -97,7 +99,7 @@ class Client:
             destination = self._found(request)
         if destination is None:
             return None
-        call, record, headers = self._begin(request)
+        call, record, headers = self._begin(request, began)
         loop = asyncio.get_running_loop()
         last: AsyncResponse | None = None
 
@@ -140,7 +142,9 @@ class Client:
         settled = destination is not None
         if not settled:
             settled, destination = self._find(request)
+        began: float | None = None
         if not settled:
+            began = self._clock()
             self._control.request(request.authority)
             try:
                 self._control.wait(self._answered(request), self._patience(request))
@@ -149,7 +153,7 @@ class Client:
             destination = self._found(request)
         if destination is None:
             return None
-        call, record, headers = self._begin(request)
+        call, record, headers = self._begin(request, began)
         last: BlockingResponse | None = None
 
         def send(attempt: Attempt) -> Outcome:
@@ -251,26 +255,28 @@ class Client:
         """Seconds that this caller can wait for a first answer."""
         context = CURRENT.get()
         limits = [RESOLVE_TIMEOUT]
-        if request.timeouts.total is not None:
-            limits.append(request.timeouts.total)
+        limit = _limit(request)
+        if limit is not None:
+            limits.append(limit)
         if context is not None and context.deadline is not None:
             limits.append(max(context.deadline - self._clock(), 0.0))
         return min(limits)
 
     # --- one call
 
-    def _begin(self, request: Request) -> tuple[Call, CallRecord, list[tuple[bytes, bytes]]]:
-        """What the flow needs, and the headers without those that are ours to set."""
+    def _begin(self, request: Request, began: float | None) -> tuple[Call, CallRecord, list[tuple[bytes, bytes]]]:
+        """What the flow needs, and the headers without those that are ours to set.
+
+        `began`: since when the caller has been waiting already, if it had to wait for its destination to be known.
+        """
         now = self._clock()
         headers = [pair for pair in request.headers if pair[0].lower() not in _OURS]
         deadline: float | None = None
         name: TimeoutName = "total"
         attempt = 1
-        limit = request.timeouts.total
-        if request.overrides is not None and request.overrides.timeout is not None:
-            limit = request.overrides.timeout if limit is None else min(limit, request.overrides.timeout)
+        limit = _limit(request)
         if limit is not None and limit != inf:
-            deadline = now + limit
+            deadline = (now if began is None else began) + limit
         context = CURRENT.get()
         if context is not None:
             attempt = context.attempt
@@ -324,6 +330,14 @@ class Client:
                 lease.release()
 
         response.on_close = release
+
+
+def _limit(request: Request) -> float | None:
+    """Seconds that the caller gives the whole call; None: any number."""
+    own = request.timeouts.total
+    if request.overrides is None or request.overrides.timeout is None:
+        return own
+    return request.overrides.timeout if own is None else min(own, request.overrides.timeout)
 
 
 def _unknown(request: Request, error: errors.ControlError) -> errors.TargetUnknown:
