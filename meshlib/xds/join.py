@@ -52,6 +52,7 @@ def join(resources: Resources, authorities: Collection[str], previous: Snapshot)
     """The snapshot for the `authorities` ("reviews:80", as called), and the names that it takes to complete it."""
     known = {name: config for target in previous.targets.values() for name, config in target.clusters.items()}
     run = _Pass(resources, known, {type_url: set() for type_url in SHORT_NAMES})
+    listeners = run.wanted[LISTENER]
     targets: dict[str, Target] = {}
     absent: dict[str, str] = {}
     broken: dict[str, str] = {}
@@ -59,8 +60,8 @@ def join(resources: Resources, authorities: Collection[str], previous: Snapshot)
         state = resources.get((LISTENER, authority))
         if state is not None and state.status is Status.DOES_NOT_EXIST and state.value is None:
             # A process may have called thousands of outside hosts: each costs next to nothing here.
-            run.wanted[LISTENER].add(authority)
-            absent[authority] = _reason(LISTENER, authority, state)
+            listeners.add(authority)
+            absent[authority] = previous.absent.get(authority) or _reason(LISTENER, authority, state)
             continue
         before = previous.targets.get(authority)
         match _target(run, authority, before):

@@ -14,6 +14,7 @@ from meshlib.errors import ConfigError
 from meshlib.model.snapshot import Snapshot
 from meshlib.model.workload import Workload
 from meshlib.policy.backoff import Backoff
+from meshlib.runtime import ads
 from meshlib.runtime.ads import AdsStream
 from meshlib.runtime.channel import ControlChannel
 from meshlib.runtime.registration import Registration
@@ -68,6 +69,20 @@ def test_a_host_outside_of_the_mesh_is_known_to_be_absent_at_once() -> None:
         assert stream.store.wait(lambda snapshot, _: "example.com:443" in snapshot.absent, DEADLINE)
         assert "does not exist" in stream.store.current.absent["example.com:443"]
         assert stream.store.current.allow_any is True
+
+
+def test_outside_hosts_beyond_the_limit_are_let_go_and_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crawler must not grow with the hosts that it has seen; what is in the mesh stays, however old."""
+    monkeypatch.setattr(ads, "MAX_AUTHORITIES", 10)
+    with ControlPlane(shop(reviews=[9001])) as control, client(control.address, "reviews") as stream:
+        reaches(stream, "reviews", 9001)
+        for number in [*range(30), 0]:
+            host = f"host{number}.example:80"
+            stream.request(host)
+            assert stream.store.wait(lambda snapshot, _, host=host: host in snapshot.absent, DEADLINE)  # type: ignore[misc]
+        assert len(stream.store.current.absent) <= 10
+        assert "host29.example:80" in stream.store.current.absent
+        assert set(stream.store.current.targets) == {"reviews"}
 
 
 def test_nothing_is_started_before_the_first_request() -> None:
