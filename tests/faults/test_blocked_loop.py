@@ -24,8 +24,8 @@ from meshlib.testing import service, static_mesh
 from tests.support.backends import Backend, running
 from tests.support.control import Control, eventually
 
-BLOCKED = 0.8
-SHORT = 0.3  # of every timeout: all of them pass while the loop is blocked
+BLOCKED = 0.5
+SHORT = 0.2  # of every timeout: all of them pass while the loop is blocked
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
