@@ -148,7 +148,7 @@ def test_waiting_for_idle_ends_with_the_last_request(draining: Inbound) -> None:
 
 
 def test_a_forked_child_serves_nothing_yet(draining: Inbound) -> None:
-    draining.serve(request()).__enter__()
+    contextvars.copy_context().run(draining.serve(request()).__enter__)  # never left, so not in the context of other tests
     draining.lock.acquire()  # by a thread that the child does not have
     draining.forget()
     assert draining.active == 0
