@@ -4,8 +4,9 @@
 |---|---|
 | service name, meta or tag ``namespace`` (else "default") | host: reviews.default.svc.cluster.local |
 | tags ``key=value``, other meta keys (they win over tags) | labels, so subsets: version=v2 |
-| meta ``region``, ``zone``, ``sub_zone``; else the node's; else the service's Locality; else the datacenter | locality |
-| Weights.Passing (Weights.Warning while in warning) | weight |
+| meta ``region``, ``zone``, ``sub_zone``; meta or tag ``locality`` (region/zone/sub_zone); else the node's meta; else the \
+service's Locality; else the datacenter | locality |
+| meta or tag ``weight``, else Weights.Passing (Weights.Warning while in warning) | weight |
 | meta ``service-port`` | the port that callers name |
 | meta or tag ``protocol``, ``service-account`` | protocol, service account |
 | checks of node and service: passing, warning | healthy |
@@ -28,7 +29,10 @@ from meshlib_control.catalog.offers import Offer
 from meshlib_control.consul.agent import AgentService
 
 REGISTERED = "meshlib-instance"
-_OURS = frozenset({"namespace", "region", "zone", "sub_zone", "service-port", "protocol", "service-account", REGISTERED})
+_LOCALITY = ("region", "zone", "sub_zone")
+_OURS = frozenset(
+    {"namespace", "locality", *_LOCALITY, "weight", "service-port", "protocol", "service-account", REGISTERED},
+)
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]+")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -101,7 +105,7 @@ def _offer(entry: Mapping[str, Any], domain: str) -> Offer | None:
     for what, value in (("service", name), ("namespace", namespace)):
         if not _LABEL.fullmatch(value):
             raise ValueError(f"{what} {value[:80]!r} is no DNS label")
-    health, weight = _health(entry.get("Checks") or (), service.get("Weights") or {})
+    health, weight = _health(entry.get("Checks") or (), _weights(service, meta.get("weight") or tags.get("weight")))
     labels = {key: value for key, value in {**tags, **meta}.items() if key not in _OURS}
     return Offer(
         host=registered_host(name, namespace, domain),
@@ -111,7 +115,7 @@ def _offer(entry: Mapping[str, Any], domain: str) -> Offer | None:
             address=str(service.get("Address") or node["Address"]),
             port=port,
             labels={key: str(labels[key]) for key in sorted(labels)},
-            locality=_locality(meta, node, service),
+            locality=_locality({**_parts(tags.get("locality")), **_parts(meta.get("locality")), **meta}, node, service),
             weight=max(1, weight),
             health=health,
             service_account=str(meta.get("service-account") or tags.get("service-account") or ""),
@@ -121,6 +125,13 @@ def _offer(entry: Mapping[str, Any], domain: str) -> Offer | None:
         source="consul",
         registered_as=str(meta.get(REGISTERED) or ""),
     )
+
+
+def _weights(service: Mapping[str, Any], weight: object) -> Mapping[str, Any]:
+    """What is written at the service goes before Consul's own weights, of which every service has some."""
+    if not weight:
+        return service.get("Weights") or {}
+    return {"Passing": int(str(weight)), "Warning": int(str(weight))}
 
 
 def _health(checks: Sequence[Mapping[str, Any]], weights: Mapping[str, Any]) -> tuple[InstanceHealth, int]:
@@ -149,9 +160,14 @@ def _locality(meta: Mapping[str, Any], node: Mapping[str, Any], service: Mapping
     ]
     for source in sources:
         if source.get("region"):
-            parts = [str(source.get(part) or "") for part in ("region", "zone", "sub_zone")]
+            parts = [str(source.get(part) or "") for part in _LOCALITY]
             return "/".join(parts).rstrip("/")
     return ""
+
+
+def _parts(locality: object) -> Mapping[str, str]:
+    """``region/zone/sub_zone``, as far as it goes."""
+    return dict(zip(_LOCALITY, str(locality).split("/"), strict=False)) if locality else {}
 
 
 def _port(text: object) -> int:

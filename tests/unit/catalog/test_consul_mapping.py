@@ -80,6 +80,9 @@ def test_namespace(tags: list[str], meta: dict[str, str], namespace: str) -> Non
         (entry(), "dc1"),
         (entry(Meta={"region": "eu", "zone": "a", "sub_zone": "r7"}), "eu/a/r7"),
         (entry(Meta={"region": "eu", "sub_zone": "r7"}), "eu//r7"),
+        (entry(Meta={"locality": "eu/a/r7"}), "eu/a/r7"),
+        (entry(Tags=["locality=eu/a"]), "eu/a"),
+        (entry(Tags=["locality=eu/a"], Meta={"locality": "us", "zone": "b"}), "us/b"),
         (entry(node={"Meta": {"region": "us", "zone": "b"}}), "us/b"),
         (entry(node={"Meta": {"region": "us"}}, Meta={"region": "eu"}), "eu"),
         (entry(Locality={"Region": "ap", "Zone": "c"}), "ap/c"),
@@ -88,6 +91,11 @@ def test_namespace(tags: list[str], meta: dict[str, str], namespace: str) -> Non
 )
 def test_locality(found: dict[str, Any], locality: str) -> None:
     assert one(found).instance.locality == locality
+
+
+@pytest.mark.parametrize("found", [entry(Meta={"weight": "7"}), entry(Tags=["weight=7"], Weights={"Passing": 2})])
+def test_a_weight_that_is_written_at_the_service_goes_before_consuls(found: dict[str, Any]) -> None:
+    assert (one(found).instance.weight, one(found).instance.labels) == (7, {})
 
 
 def check(status: str, check_id: str = "service:r1") -> dict[str, Any]:
