@@ -122,7 +122,12 @@ def service(
     if not colon:
         name, port_text = host, "80"
     port = int(port_text)
+    if isinstance(endpoints, str):
+        raise TypeError(f"endpoints={endpoints!r}: expected a list of 'address:port', or one for each subset")
     subsets = endpoints if isinstance(endpoints, Mapping) else {"": endpoints}
+    strangers = set(weights or ()) - set(subsets)
+    if strangers:
+        raise ValueError(f"weights of subsets that do not exist: {', '.join(sorted(strangers))}")
     clusters = {}
     for subset, addresses in subsets.items():
         cluster = Cluster(
@@ -145,6 +150,8 @@ def service(
 
 def _endpoint(text: str) -> Endpoint:
     address, _, port = text.rpartition(":")
+    if not address or not port.isdigit():
+        raise ValueError(f"endpoint {text!r}: expected 'address:port'")
     return Endpoint(address.strip("[]"), int(port))
 
 

@@ -283,7 +283,7 @@ _RESET_ERRORS: dict[Reset, tuple[type[errors.CallError], str]] = {
     Reset.POOL_TIMEOUT: (errors.PoolTimeout, "no connection became free within the caller's pool timeout"),
     Reset.OVERFLOW: (errors.Overflow, "the cluster's limit of connections or pending requests is reached"),
     Reset.CONNECTION_TERMINATION: (errors.ConnectionTerminated, "the connection ended before the response was complete"),
-    Reset.PROTOCOL_ERROR: (errors.UpstreamProtocolError, "the endpoint's answer is not HTTP/1.1"),
+    Reset.PROTOCOL_ERROR: (errors.UpstreamProtocolError, "the endpoint's answer breaks HTTP/1.1 or was cut short"),
     Reset.LOCAL: (errors.UpstreamError, "the attempt was given up on this side"),
 }
 
