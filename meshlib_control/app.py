@@ -125,7 +125,7 @@ class ControlService:
         compiler.configured(live.world)
         empty = not live.world.services.hosts
         debounce = Debounce(settings.debounce_quiet, settings.debounce_max)
-        discovery = DiscoveryService(compiler, live.world, debounce=debounce, empty=empty)
+        discovery = DiscoveryService(compiler, live.world, label=str(live.revision), debounce=debounce, empty=empty)
         await self._exits.enter_async_context(discovery)
 
         def publish(world: World) -> None:

@@ -33,7 +33,7 @@ class Health:
         """Everything that `meshctl status` shows."""
         server = self._discovery()
         return views.Status(
-            control=self._control_now(),
+            control=self._control_now(server),
             clients=[_client_view(client) for client in server.clients],
             problems=[*self._live.problems, *server.problems, *_refusals(server), *_suspicions(self._live.snapshot)],
             suspicious=dict(self._live.snapshot.suspicious),
@@ -81,7 +81,7 @@ class Health:
             Family("meshlib_control_pushes_total", "counter", "Worlds that were published.", (Sample(self._live.published),)),
         ]
 
-    def _control_now(self) -> views.ControlView:
+    def _control_now(self, server: ServerStatus) -> views.ControlView:
         control = self._control
         return views.ControlView(
             version=control.version,
@@ -89,7 +89,7 @@ class Health:
             xds=control.xds,
             admin=control.admin,
             store=control.store,
-            revision=self._live.revision,
+            revision=int(server.label or self._live.revision),
             mesh_domain=control.mesh_domain,
             insecure_dev=control.insecure_dev,
         )

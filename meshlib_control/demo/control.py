@@ -70,12 +70,18 @@ class ControlService:
         self.xds, self.admin = addresses["xds"], addresses["admin"]
 
     def restart(self, *, away: float) -> None:
-        """Stop it, leave it away for `away` seconds, start it again."""
+        """Stop it, leave it away for `away` seconds, start it again; returns when all of its clients are back.
+
+        They come back when their backoff says so, some seconds after it.  Until then they have what they had, and a change made
+        meanwhile would not reach them: nobody could say when every client has it.
+        """
         assert self._process is not None
+        clients = self._clients()
         self._show(f"kill {self._process.pid}")
         self._group.stop(self._process)
         self._pause(away)
         self.start()
+        self.wait(lambda: clients <= self._clients(), f"all clients to connect again to {self.xds}", SYNC_TIMEOUT)
 
     def meshctl(self, *words: str) -> bytes:
         """Run a meshctl command; its answer as JSON."""
@@ -93,6 +99,10 @@ class ControlService:
         applied = msgspec.json.decode(self.meshctl(*words), type=views.Applied)
         self.wait_synced(applied.revision)
         return applied
+
+    def _clients(self) -> set[str]:
+        """The ids of those who are connected."""
+        return {client.id for client in msgspec.json.decode(self._get("/v1/status"), type=views.Status).clients}
 
     def head(self) -> int:
         """The newest revision of the configuration."""

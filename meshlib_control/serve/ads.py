@@ -77,13 +77,16 @@ class DiscoveryService(Generic[W]):
         compiler: Compiler[W],
         world: W,
         *,
+        label: str = "",
         debounce: Debounce | None = None,
         settle: float = DEFAULT_PERIOD,
         empty: bool = False,
     ) -> None:
-        """`settle`: seconds in which nothing is taken from clients that come back; `empty`: `world` has no services."""
+        """`label`: of `world`, as for `publish`; `settle`: seconds in which nothing is taken from clients that come back;
+        `empty`: `world` has no services.
+        """
         self._clock: Callable[[], float] = time.monotonic
-        self.cache = ResourceCache(compiler, world)
+        self.cache = ResourceCache(compiler, world, label)
         self._settling = Settling(self._clock(), period=settle, empty=empty)
         self._push = PushLoop(self.cache, self, debounce or Debounce(), clock=self._clock)
         self._clients: set[_Client] = set()
@@ -120,7 +123,7 @@ class DiscoveryService(Generic[W]):
                 f"nothing to serve since the start, but clients had {held_back} resources before: was the store lost?"
                 " They keep what they have until services are registered again"
             )
-        return ServerStatus(tuple(clients), suspicious, tuple(problems))
+        return ServerStatus(tuple(clients), suspicious, tuple(problems), self._push.pushed)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Both methods of ``AggregatedDiscoveryService``."""

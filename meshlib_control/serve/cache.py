@@ -252,10 +252,10 @@ class Update:
 class ResourceCache(Generic[W]):
     """All scopes over one world."""
 
-    def __init__(self, compiler: Compiler[W], world: W) -> None:
+    def __init__(self, compiler: Compiler[W], world: W, label: str = "") -> None:
         self._compiler = compiler
         self.world = world
-        self.label = ""  # of `world`, for people
+        self.label = label  # of `world`, for people
         self._scopes: dict[Scope, ScopeResources] = {}
 
     def resources_for(self, node: Node) -> ScopeResources:

@@ -68,6 +68,7 @@ class PushLoop(Generic[W]):
         self._newest: tuple[W, str] | None = None
         self._changed = asyncio.Event()
         self.failures: tuple[str, ...] = ()  # what of the newest world could not be compiled
+        self.pushed = cache.label  # of the newest world that all streams were marked for
 
     def publish(self, world: W, label: str = "") -> None:
         """Have `world` pushed, after the debounce; `label` names it to people."""
@@ -110,4 +111,5 @@ class PushLoop(Generic[W]):
                 failures.append(f"cannot be compiled, clients keep what they have: {type(error).__name__}: {error}")
             await asyncio.sleep(0)
         self.failures = tuple(failures)
+        self.pushed = label
         self._clients.flush()

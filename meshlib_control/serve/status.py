@@ -47,6 +47,7 @@ class ServerStatus:
     clients: tuple[ClientStatus, ...]
     suspicious_empty: bool
     problems: tuple[str, ...]  # what an operator should look at, in words
+    label: str = ""  # of the world that the clients' states are about; a newer one may still wait for the debounce
 
 
 def client_status(session: Session, *, address: str, connected_since: float) -> ClientStatus:
