@@ -84,10 +84,7 @@ class Client:
 
         Raises errors.CallError, errors.RequestError, errors.ControlError.
         """
-        destination = self.destinations.current.get(request.authority) if request.scheme == "http" else None
-        settled = destination is not None
-        if not settled:
-            settled, destination = self._find(request)
+        settled, destination = self._find(request)
         began: float | None = None
         if not settled:
             began = self._clock()
@@ -138,10 +135,7 @@ class Client:
 
     def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
         """The same, blocking the calling thread."""
-        destination = self.destinations.current.get(request.authority) if request.scheme == "http" else None
-        settled = destination is not None
-        if not settled:
-            settled, destination = self._find(request)
+        settled, destination = self._find(request)
         began: float | None = None
         if not settled:
             began = self._clock()
