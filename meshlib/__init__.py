@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from meshlib.mesh import Mesh as Mesh
     from meshlib.mesh import default_mesh as default_mesh
     from meshlib.model.call import Overrides as Overrides
+    from meshlib.model.identity import Peer as Peer
+    from meshlib.model.identity import SpiffeId as SpiffeId
     from meshlib.model.inbound import RequestContext as RequestContext
     from meshlib.model.request import Timeouts as Timeouts
     from meshlib.runtime.context import carried as carried
@@ -26,9 +28,11 @@ _HOMES = {
     "CallRecord": "meshlib.flow.record",
     "Mesh": "meshlib.mesh",
     "Overrides": "meshlib.model.call",
+    "Peer": "meshlib.model.identity",
     "RequestContext": "meshlib.model.inbound",
     "Response": "meshlib.runtime.native",
     "ResponseHeaders": "meshlib.runtime.native",
+    "SpiffeId": "meshlib.model.identity",
     "Timeouts": "meshlib.model.request",
     "carried": "meshlib.runtime.context",
     "current_request": "meshlib.runtime.context",
@@ -40,9 +44,11 @@ __all__ = [
     "CallRecord",
     "Mesh",
     "Overrides",
+    "Peer",
     "RequestContext",
     "Response",
     "ResponseHeaders",
+    "SpiffeId",
     "Timeouts",
     "carried",
     "current_request",

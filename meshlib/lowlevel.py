@@ -5,7 +5,8 @@ from __future__ import annotations
 from meshlib.flow.explain import Explanation, explain
 from meshlib.flow.record import CallRecord
 from meshlib.model.call import Overrides
-from meshlib.model.inbound import Refusal, RequestContext, ServerRequest, TraceContext
+from meshlib.model.identity import Peer, SpiffeId, TrustBundles
+from meshlib.model.inbound import Connection, Refusal, RequestContext, ServerRequest, TraceContext
 from meshlib.model.request import Request, Timeouts, authority_of
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.serving import Serving
@@ -13,16 +14,20 @@ from meshlib.runtime.serving import Serving
 __all__ = [
     "AsyncExchange",
     "CallRecord",
+    "Connection",
     "Exchange",
     "Explanation",
     "Overrides",
+    "Peer",
     "Refusal",
     "Request",
     "RequestContext",
     "ServerRequest",
     "Serving",
+    "SpiffeId",
     "Timeouts",
     "TraceContext",
+    "TrustBundles",
     "authority_of",
     "explain",
 ]

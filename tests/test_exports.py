@@ -14,8 +14,8 @@ import meshlib_integrations
 
 PUBLIC = {
     "meshlib": [
-        "CallRecord", "Mesh", "Overrides", "RequestContext", "Response", "ResponseHeaders", "Timeouts", "carried",
-        "current_request", "default_mesh", "errors",
+        "CallRecord", "Mesh", "Overrides", "Peer", "RequestContext", "Response", "ResponseHeaders", "SpiffeId", "Timeouts",
+        "carried", "current_request", "default_mesh", "errors",
     ],
     "meshlib.errors": [
         "CallError", "ClusterNotFound", "ConfigError", "ConnectFailed", "ConnectTimeout", "ConnectionTerminated",
@@ -24,8 +24,9 @@ PUBLIC = {
         "UpstreamProtocolError",
     ],
     "meshlib.lowlevel": [
-        "AsyncExchange", "CallRecord", "Exchange", "Explanation", "Overrides", "Refusal", "Request", "RequestContext",
-        "ServerRequest", "Serving", "Timeouts", "TraceContext", "authority_of", "explain",
+        "AsyncExchange", "CallRecord", "Connection", "Exchange", "Explanation", "Overrides", "Peer", "Refusal", "Request",
+        "RequestContext", "ServerRequest", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles", "authority_of",
+        "explain",
     ],
     "meshlib.testing": ["DEFAULT_RETRY", "FakeClock", "StaticControl", "service", "snapshot", "static_mesh"],
     "meshlib_integrations.asgi": ["MeshMiddleware"],

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from meshlib import Mesh
-from meshlib.lowlevel import Refusal, ServerRequest
+from meshlib.lowlevel import Connection, Refusal, ServerRequest
 
 __all__ = ["MeshMiddleware"]
 
@@ -57,7 +57,7 @@ class MeshMiddleware:
                 target,
                 scope["headers"],
                 http_version=scope.get("http_version", "1.1"),
-                peer_address=client[0] if client else "",
+                connection=Connection(remote_address=client[0] if client else ""),
             )
         )
         if serving.refusal is not None:

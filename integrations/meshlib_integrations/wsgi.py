@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from meshlib import Mesh
-from meshlib.lowlevel import Refusal, ServerRequest, Serving
+from meshlib.lowlevel import Connection, Refusal, ServerRequest, Serving
 
 __all__ = ["MeshMiddleware"]
 
@@ -43,7 +43,7 @@ class MeshMiddleware:
                 target,
                 _headers(environ),
                 http_version=environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2],
-                peer_address=environ.get("REMOTE_ADDR", ""),
+                connection=Connection(remote_address=environ.get("REMOTE_ADDR", "")),
             )
         )
         if serving.refusal is not None:

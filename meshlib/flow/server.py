@@ -1,45 +1,76 @@
 """The server's side of a request: the order of mechanisms, written once.
 
-    sanity gate → context (trace, deadline, attempt) → application → outcome
+    sanity gate and canonical view → mTLS mode → filters (external authorizer, JWT, authorization) → context → application
 
 1. **Sanity gate** first: what two readers could read differently must not reach any rule that is written about it.
-2. **Context** before the application: whatever it calls carries the trace on, is bounded by what is left of its caller's time,
+2. **mTLS mode**: a plain request under STRICT is refused here whatever way it came in, also around the mesh's own port.
+3. **Filters** in the order of the listener, which is Istio's: CUSTOM, JWT, AUDIT, DENY, ALLOW.
+4. **Context** before the application: whatever it calls carries the trace on, is bounded by what is left of its caller's time,
    and knows whether it is itself a retry.
 
-A flow yields `Handle` once and is resumed when the application is done; a refusal is returned without yielding.
+A flow yields `Check` for each external authorizer that is to be asked, then `Handle` once, and is resumed when the application
+is done; a refusal is returned without yielding `Handle`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
-from meshlib.model.inbound import Refusal, RequestContext, ServerRequest
+from meshlib.flow.inbound import NO_POLICY, InboundPlan
+from meshlib.model.authorization import ExternalAuthorization
+from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
+from meshlib.model.listener import MtlsMode
+from meshlib.policy.canonical import canonicalize
 from meshlib.policy.deadline import parse_attempt, parse_grpc_timeout, parse_milliseconds
-from meshlib.policy.sanity import check_request
 from meshlib.telemetry.trace import FORWARDED, TRACEPARENT, parse_traceparent
 
 _MAX_FORWARDED = 8192
 
 
+class Check:
+    """Ask an external authorizer; send back a refusal, or None and what it changes in the inspection."""
+
+    __slots__ = ("filter", "inspection")
+
+    def __init__(self, filter: ExternalAuthorization, inspection: Inspection) -> None:  # noqa: A002  # Envoy's word
+        self.filter = filter
+        self.inspection = inspection
+
+
 class Handle:
-    """Run the application with this context.  ``target`` is the request target in origin form."""
+    """Run the application with this context.  ``target`` is the request target in origin form, canonical."""
 
-    __slots__ = ("context", "target")
+    __slots__ = ("context", "inspection", "target")
 
-    def __init__(self, context: RequestContext, target: bytes) -> None:
+    def __init__(self, context: RequestContext, inspection: Inspection) -> None:
         self.context = context
-        self.target = target
+        self.inspection = inspection
+        self.target = inspection.target
 
 
-ServerFlow = Generator[Handle, None, "Refusal | None"]
+ServerFlow = Generator["Check | Handle", "Refusal | None", "Refusal | None"]
 
 
-def server_flow(request: ServerRequest, now: float) -> ServerFlow:
+def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLICY) -> ServerFlow:
     """`now`: monotonic seconds at which the request arrived."""
-    checked = check_request(request)
-    if isinstance(checked, Refusal):
-        return checked
-    yield Handle(read_context(request, now), checked)
+    inspection = canonicalize(request, plan.normalization)
+    if isinstance(inspection, Refusal):
+        return inspection
+    peer = request.connection.peer
+    if peer is None and plan.mtls is MtlsMode.STRICT:
+        return Refusal(403, "mtls_required", b"mTLS required")
+    for step in plan.steps:
+        if isinstance(step, ExternalAuthorization):
+            refusal = yield Check(step, inspection)
+        else:
+            refusal = step(inspection)
+        if refusal is not None:
+            return refusal
+    context = read_context(request, now)
+    context.peer = peer
+    context.claims = inspection.claims
+    context.path = inspection.path
+    yield Handle(context, inspection)
     return None
 
 

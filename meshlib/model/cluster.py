@@ -53,6 +53,26 @@ class TcpKeepalive:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How connections to a cluster are encrypted, and who may be at the other end (Envoy ``UpstreamTlsContext``).
+
+    `mesh`: with this process's own SVID, and the peer's is verified by all SPIFFE rules; it must be one of `identities`
+    (SPIFFE IDs; empty: any identity of a trusted domain).  Otherwise plain TLS to a host outside (modes SIMPLE and MUTUAL):
+    `dns_names` or the `sni` must be in the certificate, which `ca_file` (empty: the system's roots) vouches for.
+    """
+
+    mesh: bool = True
+    identities: frozenset[str] = frozenset()
+    sni: str = ""
+    dns_names: tuple[str, ...] = ()
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    verify: bool = True  # False: DestinationRule insecureSkipVerify
+    minimum_version: str = ""  # "TLSv1_2", "TLSv1_3"; empty: the runtime's default
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """One named upstream.  Times are seconds; 0 means none unless said otherwise."""
 
@@ -72,3 +92,7 @@ class Cluster:
     host: str = ""  # the service's fully qualified name, from Istio's cluster metadata
     subset: str = ""
     port: int = 0
+    tls: UpstreamTls | None = None
+    # True: `tls` holds only for endpoints with `mtls` (Istio's auto mTLS, Envoy's transport_socket_matches); the others are
+    # called in plaintext.  False: for all.
+    auto_mtls: bool = False

@@ -45,6 +45,7 @@ class Endpoint:
     health: Health = Health.HEALTHY
     hostname: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    mtls: bool = False  # speaks the mesh's mTLS (Istio's label security.istio.io/tlsMode=istio)
     key: str = field(init=False, compare=False)  # "10.0.0.7:9080", "[::1]:9080"
 
     def __post_init__(self) -> None:

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from meshlib.model.call import Headers
+from meshlib.model.identity import Peer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Connection:
+    """What is known of a connection that requests arrive on; made once per connection.
+
+    `peer` is set only when the peer's SVID was verified in the handshake: a TLS connection without one has none.
+    """
+
+    remote_address: str = ""  # IP address of the socket's other end; never from a header
+    local_address: str = ""
+    local_port: int = 0
+    tls: bool = False
+    peer: Peer | None = None
+    server_name: str = ""  # SNI
+
+
+UNKNOWN_CONNECTION = Connection()
+"""For servers that tell nothing: no peer, no addresses."""
 
 
 class ServerRequest:
@@ -14,17 +36,54 @@ class ServerRequest:
     ``fields`` has the last value of each name, for the headers that may be there only once.
     """
 
-    __slots__ = ("fields", "headers", "http_version", "method", "peer_address", "target")
+    __slots__ = ("connection", "fields", "headers", "http_version", "method", "target")
 
     def __init__(
-        self, method: str, target: bytes, headers: Headers, *, http_version: str = "1.1", peer_address: str = ""
+        self,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        *,
+        http_version: str = "1.1",
+        connection: Connection = UNKNOWN_CONNECTION,
     ) -> None:
         self.method = method
         self.target = target
         self.headers = headers
         self.fields = dict(headers)
         self.http_version = http_version
-        self.peer_address = peer_address
+        self.connection = connection
+
+
+@dataclass(slots=True)
+class Inspection:
+    """A request on its way through the inbound filters: the one canonical view, which routing, policies, limits, telemetry
+    and the application share, and what the filters have found out.
+
+    `path` is canonical and without query; `authority` is the host in lower case, without port and without a trailing dot,
+    `host` the same with its port, if any, as policies of Istio see it (``:authority``).
+    """
+
+    request: ServerRequest
+    path: str
+    query: str  # as on the wire, without "?"
+    authority: str
+    host: str
+    target: bytes  # what the application gets: canonical path and query
+    # Envoy's dynamic metadata: "envoy.filters.http.jwt_authn" -> {"payload": {...claims}}, ...
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Changes of the headers for the application: lower-case name -> value; None removes it.  Applied after all filters.
+    header_changes: dict[bytes, bytes | None] = field(default_factory=dict)
+    # Headers for the client, whatever the application answers.
+    response_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    # For the log and for `explain`: "policy ns[foo]-policy[x]-rule[0] would deny (dry run)".
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def claims(self) -> Mapping[str, Any] | None:
+        """Claims of the verified token, if there was one."""
+        found: Mapping[str, Any] | None = self.metadata.get("envoy.filters.http.jwt_authn", {}).get("payload")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +101,7 @@ class RequestContext:
     ``deadline`` is on the monotonic clock of this process; None: nobody set one.
     """
 
-    __slots__ = ("attempt", "deadline", "forwarded", "trace")
+    __slots__ = ("attempt", "claims", "deadline", "forwarded", "path", "peer", "trace")
 
     def __init__(
         self,
@@ -55,6 +114,9 @@ class RequestContext:
         self.attempt = attempt  # above 1: the caller is retrying
         self.trace = trace
         self.forwarded = forwarded  # other context headers (tracestate, baggage, x-request-id, B3 ...), passed on unchanged
+        self.peer: Peer | None = None  # who sent the request, proved by its certificate; None: nobody proved anything
+        self.claims: Mapping[str, Any] | None = None  # of the verified token; None: there was none
+        self.path = ""  # canonical: what policies have looked at
 
     def remaining(self, now: float) -> float | None:
         """Seconds left; never below zero; None without a deadline."""
@@ -69,6 +131,9 @@ class Refusal:
     """The answer to a request that never reaches the application."""
 
     status: int
-    reason: str  # for logs and metrics: "missing_host_header"
+    reason: str  # for logs and metrics: "missing_host_header"; spaces are underscores, as in Envoy's response code details
     body: bytes = b""
     close: bool = True  # what cannot be read safely ends its connection
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # beside content-type and content-length
+    flag: str = ""  # Envoy's response flag: "UAEX", "RL" ...
+    policy: str = ""  # which rule of which policy decided; for logs, never for the client

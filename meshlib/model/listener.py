@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
+from meshlib.model.authentication import JwtAuthentication
+from meshlib.model.authorization import ExternalAuthorization, RbacFilter
 from meshlib.model.route import RouteConfig
 
 VIRTUAL_OUTBOUND = "virtualOutbound"
@@ -18,3 +21,42 @@ class Listener:
     name: str  # "reviews:80", as called
     route_config_name: str = ""
     route_config: RouteConfig | None = None
+
+
+INBOUND_PREFIX = "xds.istio.io/grpc/lds/inbound/0.0.0.0:"
+"""Name of the listener of a served port, up to the port (gRFC A36's resource name template, as Istio fills it)."""
+
+TRUST_BUNDLE = "ROOTCA"
+"""Name of the secret (SDS) with the roots of all trust domains; Istio's name."""
+
+
+class MtlsMode(Enum):
+    """PeerAuthentication's modes for one port."""
+
+    DISABLE = "DISABLE"  # plaintext only
+    PERMISSIVE = "PERMISSIVE"  # both, told apart by the first bytes
+    STRICT = "STRICT"  # mTLS only
+
+
+class PathNormalization(Enum):
+    """Istio ``MeshConfig.pathNormalization``.  DEFAULT is BASE."""
+
+    NONE = "NONE"
+    BASE = "BASE"
+    MERGE_SLASHES = "MERGE_SLASHES"
+    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
+
+
+HttpFilter = RbacFilter | JwtAuthentication | ExternalAuthorization
+
+
+@dataclass(frozen=True, slots=True)
+class InboundListener:
+    """What holds for requests to one port of this process.  `filters` run in this order."""
+
+    name: str
+    port: int
+    mtls: MtlsMode = MtlsMode.PERMISSIVE
+    normalization: PathNormalization = PathNormalization.BASE
+    filters: tuple[HttpFilter, ...] = ()
+    minimum_version: str = ""  # of TLS: "TLSv1_2", "TLSv1_3"; empty: the runtime's default

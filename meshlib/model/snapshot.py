@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
+from meshlib.model.identity import TrustBundles
+from meshlib.model.listener import InboundListener
 from meshlib.model.route import RouteConfig, VirtualHost
 
 
@@ -50,3 +52,7 @@ class Snapshot:
     broken: Mapping[str, str] = field(default_factory=dict)
     # True: outside hosts are the caller's own business (ALLOW_ANY). False: refused. None: not known yet.
     allow_any: bool | None = None
+    # What holds for the ports that this process serves, by port.  A port that was asked for and is missing has no policy yet.
+    inbound: Mapping[int, InboundListener] = field(default_factory=dict)
+    # None: not known yet (the roots that came with this process's own certificate hold until then).
+    trust: TrustBundles | None = None

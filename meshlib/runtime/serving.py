@@ -63,13 +63,14 @@ class Serving:
         self.refusal: Refusal | None = None
         self.close = inbound.draining
         try:
-            handle: Handle = next(flow)
+            handle = next(flow)
         except StopIteration as stop:
             self.refusal = stop.value
             self.context = RequestContext()
             self.target = b""
             inbound.refused += 1
         else:
+            assert isinstance(handle, Handle)
             self.context = handle.context
             self.target = handle.target
 

@@ -36,6 +36,7 @@ class Instance:
     weight: int = 1
     health: InstanceHealth = InstanceHealth.HEALTHY
     service_account: str = ""
+    mtls: bool = False  # its port speaks the mesh's mTLS
     ports: Mapping[str, int] = field(default_factory=dict)  # WorkloadEntry: port name -> number; overrides `port`
 
 

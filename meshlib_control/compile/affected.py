@@ -23,7 +23,7 @@ def affected(old: World, new: World) -> Affected:
     """Made for worlds where `new` was built with `previous=old`: hosts whose instances are the same tuple cost one
     comparison of identities.
     """
-    if old.routing is not new.routing:
+    if old.routing is not new.routing or old.trust != new.trust or old.jwks != new.jwks:
         return Affected(everything=True)
     changed = [host for host in old.instances.keys() | new.instances.keys() if _differ(old, new, host)]
     clusters: set[str] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from meshlib_control.catalog.model import CatalogSnapshot, Instance, Service
 from meshlib_control.compile.destination_rules import DestinationRules
@@ -11,6 +11,7 @@ from meshlib_control.compile.hosts import resolve
 from meshlib_control.compile.mesh_settings import MeshSettings, mesh_settings
 from meshlib_control.compile.service_entries import ServiceKey, declared_services
 from meshlib_control.compile.services import Services
+from meshlib_control.compile.trust import Trust
 from meshlib_control.compile.virtual_services import VirtualServices
 from meshlib_control.config.model import ConfigSet
 
@@ -37,6 +38,8 @@ class World:
 
     routing: Routing
     instances: Mapping[str, tuple[Instance, ...]]  # of the catalog, by host
+    trust: Trust = Trust()
+    jwks: Mapping[str, str] = field(default_factory=dict)  # key sets that were fetched, by jwksUri
 
     @classmethod
     def of(
@@ -45,9 +48,11 @@ class World:
         catalog: CatalogSnapshot,
         *,
         domain: str = "cluster.local",
+        trust: Trust = Trust(),  # noqa: B008  # frozen
+        jwks: Mapping[str, str] | None = None,
         previous: World | None = None,
     ) -> World:
-        """The world of this configuration and catalog.  `previous`: what did not change is taken from there."""
+        """The world of this configuration, catalog and trust.  `previous`: what did not change is taken from there."""
         if previous is not None:
             routing = previous.routing
             if (
@@ -55,8 +60,8 @@ class World:
                 and routing.settings.domain == domain
                 and (routing.catalog_services is catalog.services or routing.catalog_services == catalog.services)
             ):
-                return replace(previous, instances=catalog.instances)
-        return cls(_routing(config, catalog, domain), catalog.instances)
+                return replace(previous, instances=catalog.instances, trust=trust, jwks=jwks or {})
+        return cls(_routing(config, catalog, domain), catalog.instances, trust, jwks or {})
 
     @property
     def settings(self) -> MeshSettings:

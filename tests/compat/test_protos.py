@@ -11,13 +11,35 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from meshlib.xds.proto import cluster_pb2, core_pb2, discovery_pb2, endpoint_pb2, listener_pb2, route_pb2
+from meshlib.xds.proto import (
+    cluster_pb2,
+    core_pb2,
+    discovery_pb2,
+    endpoint_pb2,
+    ext_authz_pb2,
+    jwt_pb2,
+    listener_pb2,
+    rbac_pb2,
+    route_pb2,
+    tls_pb2,
+)
 from meshlib.xds.types import ENVOY_NAMES
 from tests.compat.dump_descriptors import message_shape
 from tests.support import tools
 
 OURS = "meshlib.xds.v3."
-MODULES = (core_pb2, discovery_pb2, endpoint_pb2, cluster_pb2, route_pb2, listener_pb2)
+MODULES = (
+    core_pb2,
+    discovery_pb2,
+    endpoint_pb2,
+    cluster_pb2,
+    route_pb2,
+    listener_pb2,
+    tls_pb2,
+    rbac_pb2,
+    jwt_pb2,
+    ext_authz_pb2,
+)
 
 
 def _messages() -> Iterator[tuple[str, Descriptor]]:

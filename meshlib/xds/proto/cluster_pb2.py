@@ -26,10 +26,11 @@ from meshlib.xds.proto import core_pb2 as meshlib_dot_xds_dot_proto_dot_core__pb
 from meshlib.xds.proto import endpoint_pb2 as meshlib_dot_xds_dot_proto_dot_endpoint__pb2
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshlib/xds/proto/cluster.proto\x12\x0emeshlib.xds.v3\x1a\x1cmeshlib/xds/proto/core.proto\x1a meshlib/xds/proto/endpoint.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xd1\x04\n\x0f\x43ircuitBreakers\x12>\n\nthresholds\x18\x01 \x03(\x0b\x32*.meshlib.xds.v3.CircuitBreakers.Thresholds\x1a\xfd\x03\n\nThresholds\x12\x31\n\x08priority\x18\x01 \x01(\x0e\x32\x1f.meshlib.xds.v3.RoutingPriority\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\x0bmax_retries\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12L\n\x0cretry_budget\x18\x08 \x01(\x0b\x32\x36.meshlib.xds.v3.CircuitBreakers.Thresholds.RetryBudget\x12\x17\n\x0ftrack_remaining\x18\x06 \x01(\x08\x1a{\n\x0bRetryBudget\x12/\n\x0e\x62udget_percent\x18\x01 \x01(\x0b\x32\x17.meshlib.xds.v3.Percent\x12;\n\x15min_retry_concurrency\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"P\n\x19UpstreamConnectionOptions\x12\x33\n\rtcp_keepalive\x18\x01 \x01(\x0b\x32\x1c.meshlib.xds.v3.TcpKeepalive\"\xe8\x0e\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\ralt_stat_name\x18\x1c \x01(\t\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32%.meshlib.xds.v3.Cluster.DiscoveryTypeH\x00\x12\x44\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32(.meshlib.xds.v3.Cluster.EdsClusterConfig\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\tlb_policy\x18\x06 \x01(\x0e\x32 .meshlib.xds.v3.Cluster.LbPolicy\x12>\n\x0fload_assignment\x18! \x01(\x0b\x32%.meshlib.xds.v3.ClusterLoadAssignment\x12\x39\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1f.meshlib.xds.v3.CircuitBreakers\x12\x33\n\x10\x64ns_refresh_rate\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frespect_dns_ttl\x18\' \x01(\x08\x12\x42\n\x11\x64ns_lookup_family\x18\x11 \x01(\x0e\x32\'.meshlib.xds.v3.Cluster.DnsLookupFamily\x12\x64\n typed_extension_protocol_options\x18$ \x03(\x0b\x32:.meshlib.xds.v3.Cluster.TypedExtensionProtocolOptionsEntry\x12*\n\x08metadata\x18\x19 \x01(\x0b\x32\x18.meshlib.xds.v3.Metadata\x12@\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32&.meshlib.xds.v3.Cluster.CommonLbConfig\x12O\n\x17least_request_lb_config\x18% \x01(\x0b\x32,.meshlib.xds.v3.Cluster.LeastRequestLbConfigH\x01\x12N\n\x1bupstream_connection_options\x18\x1e \x01(\x0b\x32).meshlib.xds.v3.UpstreamConnectionOptions\x12\x39\n\x10transport_socket\x18\x18 \x01(\x0b\x32\x1f.meshlib.xds.v3.TransportSocket\x12\x41\n\x1bmax_requests_per_connection\x18\t \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x1aZ\n\x10\x45\x64sClusterConfig\x12\x30\n\neds_config\x18\x01 \x01(\x0b\x32\x1c.meshlib.xds.v3.ConfigSource\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x1a\xeb\x01\n\x0e\x43ommonLbConfig\x12\x38\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x17.meshlib.xds.v3.Percent\x12\x66\n\x1blocality_weighted_lb_config\x18\x03 \x01(\x0b\x32?.meshlib.xds.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfigH\x00\x1a\x1a\n\x18LocalityWeightedLbConfigB\x1b\n\x19locality_config_specifier\x1aJ\n\x14LeastRequestLbConfig\x12\x32\n\x0c\x63hoice_count\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x1aZ\n\"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"W\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x0e\n\nSTRICT_DNS\x10\x01\x12\x0f\n\x0bLOGICAL_DNS\x10\x02\x12\x07\n\x03\x45\x44S\x10\x03\x12\x10\n\x0cORIGINAL_DST\x10\x04\"\x8d\x01\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x12\x11\n\rLEAST_REQUEST\x10\x01\x12\r\n\tRING_HASH\x10\x02\x12\n\n\x06RANDOM\x10\x03\x12\n\n\x06MAGLEV\x10\x05\x12\x14\n\x10\x43LUSTER_PROVIDED\x10\x06\x12 \n\x1cLOAD_BALANCING_POLICY_CONFIG\x10\x07\"P\n\x0f\x44nsLookupFamily\x12\x08\n\x04\x41UTO\x10\x00\x12\x0b\n\x07V4_ONLY\x10\x01\x12\x0b\n\x07V6_ONLY\x10\x02\x12\x10\n\x0cV4_PREFERRED\x10\x03\x12\x07\n\x03\x41LL\x10\x04\x42\x18\n\x16\x63luster_discovery_typeB\x0b\n\tlb_config\"\x94\x03\n\x13HttpProtocolOptions\x12O\n\x1c\x63ommon_http_protocol_options\x18\x01 \x01(\x0b\x32).meshlib.xds.v3.CommonHttpProtocolOptions\x12V\n\x14\x65xplicit_http_config\x18\x03 \x01(\x0b\x32\x36.meshlib.xds.v3.HttpProtocolOptions.ExplicitHttpConfigH\x00\x1a\xb6\x01\n\x12\x45xplicitHttpConfig\x12\x45\n\x15http_protocol_options\x18\x01 \x01(\x0b\x32$.meshlib.xds.v3.Http1ProtocolOptionsH\x00\x12\x46\n\x16http2_protocol_options\x18\x02 \x01(\x0b\x32$.meshlib.xds.v3.Http2ProtocolOptionsH\x00\x42\x11\n\x0fprotocol_configB\x1b\n\x19upstream_protocol_options*(\n\x0fRoutingPriority\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04HIGH\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshlib/xds/proto/cluster.proto\x12\x0emeshlib.xds.v3\x1a\x1cmeshlib/xds/proto/core.proto\x1a meshlib/xds/proto/endpoint.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xd1\x04\n\x0f\x43ircuitBreakers\x12>\n\nthresholds\x18\x01 \x03(\x0b\x32*.meshlib.xds.v3.CircuitBreakers.Thresholds\x1a\xfd\x03\n\nThresholds\x12\x31\n\x08priority\x18\x01 \x01(\x0e\x32\x1f.meshlib.xds.v3.RoutingPriority\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\x0bmax_retries\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12L\n\x0cretry_budget\x18\x08 \x01(\x0b\x32\x36.meshlib.xds.v3.CircuitBreakers.Thresholds.RetryBudget\x12\x17\n\x0ftrack_remaining\x18\x06 \x01(\x08\x1a{\n\x0bRetryBudget\x12/\n\x0e\x62udget_percent\x18\x01 \x01(\x0b\x32\x17.meshlib.xds.v3.Percent\x12;\n\x15min_retry_concurrency\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"P\n\x19UpstreamConnectionOptions\x12\x33\n\rtcp_keepalive\x18\x01 \x01(\x0b\x32\x1c.meshlib.xds.v3.TcpKeepalive\"\xc2\x10\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\ralt_stat_name\x18\x1c \x01(\t\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32%.meshlib.xds.v3.Cluster.DiscoveryTypeH\x00\x12\x44\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32(.meshlib.xds.v3.Cluster.EdsClusterConfig\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\tlb_policy\x18\x06 \x01(\x0e\x32 .meshlib.xds.v3.Cluster.LbPolicy\x12>\n\x0fload_assignment\x18! \x01(\x0b\x32%.meshlib.xds.v3.ClusterLoadAssignment\x12\x39\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1f.meshlib.xds.v3.CircuitBreakers\x12\x33\n\x10\x64ns_refresh_rate\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frespect_dns_ttl\x18\' \x01(\x08\x12\x42\n\x11\x64ns_lookup_family\x18\x11 \x01(\x0e\x32\'.meshlib.xds.v3.Cluster.DnsLookupFamily\x12\x64\n typed_extension_protocol_options\x18$ \x03(\x0b\x32:.meshlib.xds.v3.Cluster.TypedExtensionProtocolOptionsEntry\x12*\n\x08metadata\x18\x19 \x01(\x0b\x32\x18.meshlib.xds.v3.Metadata\x12@\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32&.meshlib.xds.v3.Cluster.CommonLbConfig\x12O\n\x17least_request_lb_config\x18% \x01(\x0b\x32,.meshlib.xds.v3.Cluster.LeastRequestLbConfigH\x01\x12N\n\x1bupstream_connection_options\x18\x1e \x01(\x0b\x32).meshlib.xds.v3.UpstreamConnectionOptions\x12\x39\n\x10transport_socket\x18\x18 \x01(\x0b\x32\x1f.meshlib.xds.v3.TransportSocket\x12N\n\x18transport_socket_matches\x18+ \x03(\x0b\x32,.meshlib.xds.v3.Cluster.TransportSocketMatch\x12\x41\n\x1bmax_requests_per_connection\x18\t \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x1a\x87\x01\n\x14TransportSocketMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05match\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x39\n\x10transport_socket\x18\x03 \x01(\x0b\x32\x1f.meshlib.xds.v3.TransportSocket\x1aZ\n\x10\x45\x64sClusterConfig\x12\x30\n\neds_config\x18\x01 \x01(\x0b\x32\x1c.meshlib.xds.v3.ConfigSource\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x1a\xeb\x01\n\x0e\x43ommonLbConfig\x12\x38\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x17.meshlib.xds.v3.Percent\x12\x66\n\x1blocality_weighted_lb_config\x18\x03 \x01(\x0b\x32?.meshlib.xds.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfigH\x00\x1a\x1a\n\x18LocalityWeightedLbConfigB\x1b\n\x19locality_config_specifier\x1aJ\n\x14LeastRequestLbConfig\x12\x32\n\x0c\x63hoice_count\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x1aZ\n\"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"W\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x0e\n\nSTRICT_DNS\x10\x01\x12\x0f\n\x0bLOGICAL_DNS\x10\x02\x12\x07\n\x03\x45\x44S\x10\x03\x12\x10\n\x0cORIGINAL_DST\x10\x04\"\x8d\x01\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x12\x11\n\rLEAST_REQUEST\x10\x01\x12\r\n\tRING_HASH\x10\x02\x12\n\n\x06RANDOM\x10\x03\x12\n\n\x06MAGLEV\x10\x05\x12\x14\n\x10\x43LUSTER_PROVIDED\x10\x06\x12 \n\x1cLOAD_BALANCING_POLICY_CONFIG\x10\x07\"P\n\x0f\x44nsLookupFamily\x12\x08\n\x04\x41UTO\x10\x00\x12\x0b\n\x07V4_ONLY\x10\x01\x12\x0b\n\x07V6_ONLY\x10\x02\x12\x10\n\x0cV4_PREFERRED\x10\x03\x12\x07\n\x03\x41LL\x10\x04\x42\x18\n\x16\x63luster_discovery_typeB\x0b\n\tlb_config\"\x94\x03\n\x13HttpProtocolOptions\x12O\n\x1c\x63ommon_http_protocol_options\x18\x01 \x01(\x0b\x32).meshlib.xds.v3.CommonHttpProtocolOptions\x12V\n\x14\x65xplicit_http_config\x18\x03 \x01(\x0b\x32\x36.meshlib.xds.v3.HttpProtocolOptions.ExplicitHttpConfigH\x00\x1a\xb6\x01\n\x12\x45xplicitHttpConfig\x12\x45\n\x15http_protocol_options\x18\x01 \x01(\x0b\x32$.meshlib.xds.v3.Http1ProtocolOptionsH\x00\x12\x46\n\x16http2_protocol_options\x18\x02 \x01(\x0b\x32$.meshlib.xds.v3.Http2ProtocolOptionsH\x00\x42\x11\n\x0fprotocol_configB\x1b\n\x19upstream_protocol_options*(\n\x0fRoutingPriority\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04HIGH\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,36 +39,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._loaded_options = None
   _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_ROUTINGPRIORITY']._serialized_start=3190
-  _globals['_ROUTINGPRIORITY']._serialized_end=3230
-  _globals['_CIRCUITBREAKERS']._serialized_start=207
-  _globals['_CIRCUITBREAKERS']._serialized_end=800
-  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_start=291
-  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_end=800
-  _globals['_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET']._serialized_start=677
-  _globals['_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET']._serialized_end=800
-  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_start=802
-  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_end=882
-  _globals['_CLUSTER']._serialized_start=885
-  _globals['_CLUSTER']._serialized_end=2781
-  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_start=1931
-  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_end=2021
-  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_start=2024
-  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_end=2259
-  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_start=2204
-  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_end=2230
-  _globals['_CLUSTER_LEASTREQUESTLBCONFIG']._serialized_start=2261
-  _globals['_CLUSTER_LEASTREQUESTLBCONFIG']._serialized_end=2335
-  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_start=2337
-  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_end=2427
-  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=2429
-  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=2516
-  _globals['_CLUSTER_LBPOLICY']._serialized_start=2519
-  _globals['_CLUSTER_LBPOLICY']._serialized_end=2660
-  _globals['_CLUSTER_DNSLOOKUPFAMILY']._serialized_start=2662
-  _globals['_CLUSTER_DNSLOOKUPFAMILY']._serialized_end=2742
-  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=2784
-  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=3188
-  _globals['_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG']._serialized_start=2977
-  _globals['_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG']._serialized_end=3159
+  _globals['_ROUTINGPRIORITY']._serialized_start=3438
+  _globals['_ROUTINGPRIORITY']._serialized_end=3478
+  _globals['_CIRCUITBREAKERS']._serialized_start=237
+  _globals['_CIRCUITBREAKERS']._serialized_end=830
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_start=321
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_end=830
+  _globals['_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET']._serialized_start=707
+  _globals['_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET']._serialized_end=830
+  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_start=832
+  _globals['_UPSTREAMCONNECTIONOPTIONS']._serialized_end=912
+  _globals['_CLUSTER']._serialized_start=915
+  _globals['_CLUSTER']._serialized_end=3029
+  _globals['_CLUSTER_TRANSPORTSOCKETMATCH']._serialized_start=2042
+  _globals['_CLUSTER_TRANSPORTSOCKETMATCH']._serialized_end=2177
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_start=2179
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_end=2269
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_start=2272
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_end=2507
+  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_start=2452
+  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_end=2478
+  _globals['_CLUSTER_LEASTREQUESTLBCONFIG']._serialized_start=2509
+  _globals['_CLUSTER_LEASTREQUESTLBCONFIG']._serialized_end=2583
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_start=2585
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_end=2675
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=2677
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=2764
+  _globals['_CLUSTER_LBPOLICY']._serialized_start=2767
+  _globals['_CLUSTER_LBPOLICY']._serialized_end=2908
+  _globals['_CLUSTER_DNSLOOKUPFAMILY']._serialized_start=2910
+  _globals['_CLUSTER_DNSLOOKUPFAMILY']._serialized_end=2990
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=3032
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=3436
+  _globals['_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG']._serialized_start=3225
+  _globals['_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG']._serialized_end=3407
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ from meshlib.xds.proto import core_pb2 as _core_pb2
 from meshlib.xds.proto import endpoint_pb2 as _endpoint_pb2
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -58,7 +59,7 @@ class UpstreamConnectionOptions(_message.Message):
     def __init__(self, tcp_keepalive: _Optional[_Union[_core_pb2.TcpKeepalive, _Mapping]] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "lb_policy", "load_assignment", "circuit_breakers", "dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "typed_extension_protocol_options", "metadata", "common_lb_config", "least_request_lb_config", "upstream_connection_options", "transport_socket", "max_requests_per_connection")
+    __slots__ = ("name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "lb_policy", "load_assignment", "circuit_breakers", "dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "typed_extension_protocol_options", "metadata", "common_lb_config", "least_request_lb_config", "upstream_connection_options", "transport_socket", "transport_socket_matches", "max_requests_per_connection")
     class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATIC: _ClassVar[Cluster.DiscoveryType]
@@ -99,6 +100,15 @@ class Cluster(_message.Message):
     V6_ONLY: Cluster.DnsLookupFamily
     V4_PREFERRED: Cluster.DnsLookupFamily
     ALL: Cluster.DnsLookupFamily
+    class TransportSocketMatch(_message.Message):
+        __slots__ = ("name", "match", "transport_socket")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        MATCH_FIELD_NUMBER: _ClassVar[int]
+        TRANSPORT_SOCKET_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        match: _struct_pb2.Struct
+        transport_socket: _core_pb2.TransportSocket
+        def __init__(self, name: _Optional[str] = ..., match: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ...) -> None: ...
     class EdsClusterConfig(_message.Message):
         __slots__ = ("eds_config", "service_name")
         EDS_CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +155,7 @@ class Cluster(_message.Message):
     LEAST_REQUEST_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_CONNECTION_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_SOCKET_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_SOCKET_MATCHES_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUESTS_PER_CONNECTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     alt_stat_name: str
@@ -163,8 +174,9 @@ class Cluster(_message.Message):
     least_request_lb_config: Cluster.LeastRequestLbConfig
     upstream_connection_options: UpstreamConnectionOptions
     transport_socket: _core_pb2.TransportSocket
+    transport_socket_matches: _containers.RepeatedCompositeFieldContainer[Cluster.TransportSocketMatch]
     max_requests_per_connection: _wrappers_pb2.UInt32Value
-    def __init__(self, name: _Optional[str] = ..., alt_stat_name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., dns_refresh_rate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., respect_dns_ttl: bool = ..., dns_lookup_family: _Optional[_Union[Cluster.DnsLookupFamily, str]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., least_request_lb_config: _Optional[_Union[Cluster.LeastRequestLbConfig, _Mapping]] = ..., upstream_connection_options: _Optional[_Union[UpstreamConnectionOptions, _Mapping]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ..., max_requests_per_connection: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., alt_stat_name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., dns_refresh_rate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., respect_dns_ttl: bool = ..., dns_lookup_family: _Optional[_Union[Cluster.DnsLookupFamily, str]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., least_request_lb_config: _Optional[_Union[Cluster.LeastRequestLbConfig, _Mapping]] = ..., upstream_connection_options: _Optional[_Union[UpstreamConnectionOptions, _Mapping]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ..., transport_socket_matches: _Optional[_Iterable[_Union[Cluster.TransportSocketMatch, _Mapping]]] = ..., max_requests_per_connection: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
 
 class HttpProtocolOptions(_message.Message):
     __slots__ = ("common_http_protocol_options", "explicit_http_config")

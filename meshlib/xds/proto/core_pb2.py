@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmeshlib/xds/proto/core.proto\x12\x0emeshlib.xds.v3\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"\xe5\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x08locality\x18\x04 \x01(\x0b\x32\x18.meshlib.xds.v3.Locality\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1c\n\x12user_agent_version\x18\x07 \x01(\tH\x00\x12\x17\n\x0f\x63lient_features\x18\n \x03(\tB\x19\n\x17user_agent_version_type\"\xa1\x01\n\x08Metadata\x12\x45\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32,.meshlib.xds.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\xb7\x01\n\rSocketAddress\x12\x38\n\x08protocol\x18\x01 \x01(\x0e\x32&.meshlib.xds.v3.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\x12\x15\n\rresolver_name\x18\x05 \x01(\t\"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01\x42\x10\n\x0eport_specifier\"\x14\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"s\n\x07\x41\x64\x64ress\x12\x37\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1d.meshlib.xds.v3.SocketAddressH\x00\x12$\n\x04pipe\x18\x02 \x01(\x0b\x32\x14.meshlib.xds.v3.PipeH\x00\x42\t\n\x07\x61\x64\x64ress\"\x18\n\x16\x41ggregatedConfigSource\"\x12\n\x10SelfConfigSource\"\x86\x02\n\x0c\x43onfigSource\x12\x35\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32&.meshlib.xds.v3.AggregatedConfigSourceH\x00\x12\x30\n\x04self\x18\x05 \x01(\x0b\x32 .meshlib.xds.v3.SelfConfigSourceH\x00\x12\x38\n\x15initial_fetch_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x14resource_api_version\x18\x06 \x01(\x0e\x32\x1a.meshlib.xds.v3.ApiVersionB\x19\n\x17\x63onfig_source_specifier\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\\\n\x0fTransportSocket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x42\r\n\x0b\x63onfig_type\"i\n\x18RuntimeFractionalPercent\x12\x38\n\rdefault_value\x18\x01 \x01(\x0b\x32!.meshlib.xds.v3.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xa6\x02\n\x11HeaderValueOption\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.meshlib.xds.v3.HeaderValue\x12K\n\rappend_action\x18\x03 \x01(\x0e\x32\x34.meshlib.xds.v3.HeaderValueOption.HeaderAppendAction\x12\x18\n\x10keep_empty_value\x18\x04 \x01(\x08\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"J\n\nDataSource\x12\x17\n\rinline_string\x18\x03 \x01(\tH\x00\x12\x16\n\x0cinline_bytes\x18\x02 \x01(\x0cH\x00\x42\x0b\n\tspecifier\"\xb6\x01\n\x0cTcpKeepalive\x12\x36\n\x10keepalive_probes\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x0ekeepalive_time\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x38\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xbc\x02\n\x19\x43ommonHttpProtocolOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x17max_connection_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x11max_headers_count\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x36\n\x13max_stream_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x41\n\x1bmax_requests_per_connection\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x16\n\x14Http1ProtocolOptions\"T\n\x14Http2ProtocolOptions\x12<\n\x16max_concurrent_streams\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xad\x01\n\x11\x46ractionalPercent\x12\x11\n\tnumerator\x18\x01 \x01(\r\x12\x46\n\x0b\x64\x65nominator\x18\x02 \x01(\x0e\x32\x31.meshlib.xds.v3.FractionalPercent.DenominatorType\"=\n\x0f\x44\x65nominatorType\x12\x0b\n\x07HUNDRED\x10\x00\x12\x10\n\x0cTEN_THOUSAND\x10\x01\x12\x0b\n\x07MILLION\x10\x02\"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\"(\n\nInt64Range\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"\x1d\n\x0cRegexMatcher\x12\r\n\x05regex\x18\x02 \x01(\t\"\xb2\x01\n\rStringMatcher\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x12\x10\n\x06suffix\x18\x03 \x01(\tH\x00\x12\x32\n\nsafe_regex\x18\x05 \x01(\x0b\x32\x1c.meshlib.xds.v3.RegexMatcherH\x00\x12\x12\n\x08\x63ontains\x18\x07 \x01(\tH\x00\x12\x13\n\x0bignore_case\x18\x06 \x01(\x08\x42\x0f\n\rmatch_pattern\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t*&\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V2\x10\x01\x12\x06\n\x02V3\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmeshlib/xds/proto/core.proto\x12\x0emeshlib.xds.v3\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"\xe5\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x08locality\x18\x04 \x01(\x0b\x32\x18.meshlib.xds.v3.Locality\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1c\n\x12user_agent_version\x18\x07 \x01(\tH\x00\x12\x17\n\x0f\x63lient_features\x18\n \x03(\tB\x19\n\x17user_agent_version_type\"\xa1\x01\n\x08Metadata\x12\x45\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32,.meshlib.xds.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\xb7\x01\n\rSocketAddress\x12\x38\n\x08protocol\x18\x01 \x01(\x0e\x32&.meshlib.xds.v3.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\x12\x15\n\rresolver_name\x18\x05 \x01(\t\"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01\x42\x10\n\x0eport_specifier\"\x14\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"s\n\x07\x41\x64\x64ress\x12\x37\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1d.meshlib.xds.v3.SocketAddressH\x00\x12$\n\x04pipe\x18\x02 \x01(\x0b\x32\x14.meshlib.xds.v3.PipeH\x00\x42\t\n\x07\x61\x64\x64ress\"\x18\n\x16\x41ggregatedConfigSource\"\x12\n\x10SelfConfigSource\"\x86\x02\n\x0c\x43onfigSource\x12\x35\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32&.meshlib.xds.v3.AggregatedConfigSourceH\x00\x12\x30\n\x04self\x18\x05 \x01(\x0b\x32 .meshlib.xds.v3.SelfConfigSourceH\x00\x12\x38\n\x15initial_fetch_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x14resource_api_version\x18\x06 \x01(\x0e\x32\x1a.meshlib.xds.v3.ApiVersionB\x19\n\x17\x63onfig_source_specifier\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\\\n\x0fTransportSocket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x42\r\n\x0b\x63onfig_type\"i\n\x18RuntimeFractionalPercent\x12\x38\n\rdefault_value\x18\x01 \x01(\x0b\x32!.meshlib.xds.v3.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xd2\x02\n\x11HeaderValueOption\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x1b.meshlib.xds.v3.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12K\n\rappend_action\x18\x03 \x01(\x0e\x32\x34.meshlib.xds.v3.HeaderValueOption.HeaderAppendAction\x12\x18\n\x10keep_empty_value\x18\x04 \x01(\x08\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"^\n\nDataSource\x12\x12\n\x08\x66ilename\x18\x01 \x01(\tH\x00\x12\x17\n\rinline_string\x18\x03 \x01(\tH\x00\x12\x16\n\x0cinline_bytes\x18\x02 \x01(\x0cH\x00\x42\x0b\n\tspecifier\"\xb6\x01\n\x0cTcpKeepalive\x12\x36\n\x10keepalive_probes\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x0ekeepalive_time\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x38\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xbc\x02\n\x19\x43ommonHttpProtocolOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x17max_connection_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x11max_headers_count\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x36\n\x13max_stream_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x41\n\x1bmax_requests_per_connection\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x16\n\x14Http1ProtocolOptions\"T\n\x14Http2ProtocolOptions\x12<\n\x16max_concurrent_streams\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xad\x01\n\x11\x46ractionalPercent\x12\x11\n\tnumerator\x18\x01 \x01(\r\x12\x46\n\x0b\x64\x65nominator\x18\x02 \x01(\x0e\x32\x31.meshlib.xds.v3.FractionalPercent.DenominatorType\"=\n\x0f\x44\x65nominatorType\x12\x0b\n\x07HUNDRED\x10\x00\x12\x10\n\x0cTEN_THOUSAND\x10\x01\x12\x0b\n\x07MILLION\x10\x02\"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\"(\n\nInt64Range\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"\x1d\n\x0cRegexMatcher\x12\r\n\x05regex\x18\x02 \x01(\t\"\xb2\x01\n\rStringMatcher\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x12\x10\n\x06suffix\x18\x03 \x01(\tH\x00\x12\x32\n\nsafe_regex\x18\x05 \x01(\x0b\x32\x1c.meshlib.xds.v3.RegexMatcherH\x00\x12\x12\n\x08\x63ontains\x18\x07 \x01(\tH\x00\x12\x13\n\x0bignore_case\x18\x06 \x01(\x08\x42\x0f\n\rmatch_pattern\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"U\n\tCidrRange\x12\x16\n\x0e\x61\x64\x64ress_prefix\x18\x01 \x01(\t\x12\x30\n\nprefix_len\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"k\n\x07HttpUri\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x11\n\x07\x63luster\x18\x02 \x01(\tH\x00\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x14\n\x12http_upstream_type\"\xf7\x01\n\x0bGrpcService\x12;\n\nenvoy_grpc\x18\x01 \x01(\x0b\x32%.meshlib.xds.v3.GrpcService.EnvoyGrpcH\x00\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x10initial_metadata\x18\x05 \x03(\x0b\x32\x1b.meshlib.xds.v3.HeaderValue\x1a\x34\n\tEnvoyGrpc\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x11\n\tauthority\x18\x02 \x01(\tB\x12\n\x10target_specifier\",\n\x0eQueryParameter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"D\n\x11ListStringMatcher\x12/\n\x08patterns\x18\x01 \x03(\x0b\x32\x1d.meshlib.xds.v3.StringMatcher\"D\n\x0bPathMatcher\x12-\n\x04path\x18\x01 \x01(\x0b\x32\x1d.meshlib.xds.v3.StringMatcherH\x00\x42\x06\n\x04rule\"1\n\rDoubleMatcher\x12\x0f\n\x05\x65xact\x18\x02 \x01(\x01H\x00\x42\x0f\n\rmatch_pattern\"\xe9\x02\n\x0cValueMatcher\x12<\n\nnull_match\x18\x01 \x01(\x0b\x32&.meshlib.xds.v3.ValueMatcher.NullMatchH\x00\x12\x35\n\x0c\x64ouble_match\x18\x02 \x01(\x0b\x32\x1d.meshlib.xds.v3.DoubleMatcherH\x00\x12\x35\n\x0cstring_match\x18\x03 \x01(\x0b\x32\x1d.meshlib.xds.v3.StringMatcherH\x00\x12\x14\n\nbool_match\x18\x04 \x01(\x08H\x00\x12\x17\n\rpresent_match\x18\x05 \x01(\x08H\x00\x12\x31\n\nlist_match\x18\x06 \x01(\x0b\x32\x1b.meshlib.xds.v3.ListMatcherH\x00\x12-\n\x08or_match\x18\x07 \x01(\x0b\x32\x19.meshlib.xds.v3.OrMatcherH\x00\x1a\x0b\n\tNullMatchB\x0f\n\rmatch_pattern\"N\n\x0bListMatcher\x12.\n\x06one_of\x18\x01 \x01(\x0b\x32\x1c.meshlib.xds.v3.ValueMatcherH\x00\x42\x0f\n\rmatch_pattern\"A\n\tOrMatcher\x12\x34\n\x0evalue_matchers\x18\x01 \x03(\x0b\x32\x1c.meshlib.xds.v3.ValueMatcher\"\xc2\x01\n\x0fMetadataMatcher\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x39\n\x04path\x18\x02 \x03(\x0b\x32+.meshlib.xds.v3.MetadataMatcher.PathSegment\x12+\n\x05value\x18\x03 \x01(\x0b\x32\x1c.meshlib.xds.v3.ValueMatcher\x12\x0e\n\x06invert\x18\x04 \x01(\x08\x1a\'\n\x0bPathSegment\x12\r\n\x03key\x18\x01 \x01(\tH\x00\x42\t\n\x07segment\"c\n\x12\x46ilterStateMatcher\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x35\n\x0cstring_match\x18\x02 \x01(\x0b\x32\x1d.meshlib.xds.v3.StringMatcherH\x00\x42\t\n\x07matcher*&\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V2\x10\x01\x12\x06\n\x02V3\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
-  _globals['_APIVERSION']._serialized_start=3071
-  _globals['_APIVERSION']._serialized_end=3109
+  _globals['_APIVERSION']._serialized_start=4627
+  _globals['_APIVERSION']._serialized_end=4665
   _globals['_LOCALITY']._serialized_start=169
   _globals['_LOCALITY']._serialized_end=227
   _globals['_NODE']._serialized_start=230
@@ -70,31 +70,61 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADERVALUE']._serialized_start=1544
   _globals['_HEADERVALUE']._serialized_end=1585
   _globals['_HEADERVALUEOPTION']._serialized_start=1588
-  _globals['_HEADERVALUEOPTION']._serialized_end=1882
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1757
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1882
-  _globals['_DATASOURCE']._serialized_start=1884
-  _globals['_DATASOURCE']._serialized_end=1958
-  _globals['_TCPKEEPALIVE']._serialized_start=1961
-  _globals['_TCPKEEPALIVE']._serialized_end=2143
-  _globals['_COMMONHTTPPROTOCOLOPTIONS']._serialized_start=2146
-  _globals['_COMMONHTTPPROTOCOLOPTIONS']._serialized_end=2462
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=2464
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=2486
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=2488
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=2572
-  _globals['_FRACTIONALPERCENT']._serialized_start=2575
-  _globals['_FRACTIONALPERCENT']._serialized_end=2748
-  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_start=2687
-  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_end=2748
-  _globals['_PERCENT']._serialized_start=2750
-  _globals['_PERCENT']._serialized_end=2774
-  _globals['_INT64RANGE']._serialized_start=2776
-  _globals['_INT64RANGE']._serialized_end=2816
-  _globals['_REGEXMATCHER']._serialized_start=2818
-  _globals['_REGEXMATCHER']._serialized_end=2847
-  _globals['_STRINGMATCHER']._serialized_start=2850
-  _globals['_STRINGMATCHER']._serialized_end=3028
-  _globals['_STATUS']._serialized_start=3030
-  _globals['_STATUS']._serialized_end=3069
+  _globals['_HEADERVALUEOPTION']._serialized_end=1926
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1801
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1926
+  _globals['_DATASOURCE']._serialized_start=1928
+  _globals['_DATASOURCE']._serialized_end=2022
+  _globals['_TCPKEEPALIVE']._serialized_start=2025
+  _globals['_TCPKEEPALIVE']._serialized_end=2207
+  _globals['_COMMONHTTPPROTOCOLOPTIONS']._serialized_start=2210
+  _globals['_COMMONHTTPPROTOCOLOPTIONS']._serialized_end=2526
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=2528
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=2550
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=2552
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=2636
+  _globals['_FRACTIONALPERCENT']._serialized_start=2639
+  _globals['_FRACTIONALPERCENT']._serialized_end=2812
+  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_start=2751
+  _globals['_FRACTIONALPERCENT_DENOMINATORTYPE']._serialized_end=2812
+  _globals['_PERCENT']._serialized_start=2814
+  _globals['_PERCENT']._serialized_end=2838
+  _globals['_INT64RANGE']._serialized_start=2840
+  _globals['_INT64RANGE']._serialized_end=2880
+  _globals['_REGEXMATCHER']._serialized_start=2882
+  _globals['_REGEXMATCHER']._serialized_end=2911
+  _globals['_STRINGMATCHER']._serialized_start=2914
+  _globals['_STRINGMATCHER']._serialized_end=3092
+  _globals['_STATUS']._serialized_start=3094
+  _globals['_STATUS']._serialized_end=3133
+  _globals['_CIDRRANGE']._serialized_start=3135
+  _globals['_CIDRRANGE']._serialized_end=3220
+  _globals['_HTTPURI']._serialized_start=3222
+  _globals['_HTTPURI']._serialized_end=3329
+  _globals['_GRPCSERVICE']._serialized_start=3332
+  _globals['_GRPCSERVICE']._serialized_end=3579
+  _globals['_GRPCSERVICE_ENVOYGRPC']._serialized_start=3507
+  _globals['_GRPCSERVICE_ENVOYGRPC']._serialized_end=3559
+  _globals['_QUERYPARAMETER']._serialized_start=3581
+  _globals['_QUERYPARAMETER']._serialized_end=3625
+  _globals['_LISTSTRINGMATCHER']._serialized_start=3627
+  _globals['_LISTSTRINGMATCHER']._serialized_end=3695
+  _globals['_PATHMATCHER']._serialized_start=3697
+  _globals['_PATHMATCHER']._serialized_end=3765
+  _globals['_DOUBLEMATCHER']._serialized_start=3767
+  _globals['_DOUBLEMATCHER']._serialized_end=3816
+  _globals['_VALUEMATCHER']._serialized_start=3819
+  _globals['_VALUEMATCHER']._serialized_end=4180
+  _globals['_VALUEMATCHER_NULLMATCH']._serialized_start=4152
+  _globals['_VALUEMATCHER_NULLMATCH']._serialized_end=4163
+  _globals['_LISTMATCHER']._serialized_start=4182
+  _globals['_LISTMATCHER']._serialized_end=4260
+  _globals['_ORMATCHER']._serialized_start=4262
+  _globals['_ORMATCHER']._serialized_end=4327
+  _globals['_METADATAMATCHER']._serialized_start=4330
+  _globals['_METADATAMATCHER']._serialized_end=4524
+  _globals['_METADATAMATCHER_PATHSEGMENT']._serialized_start=4485
+  _globals['_METADATAMATCHER_PATHSEGMENT']._serialized_end=4524
+  _globals['_FILTERSTATEMATCHER']._serialized_start=4526
+  _globals['_FILTERSTATEMATCHER']._serialized_end=4625
 # @@protoc_insertion_point(module_scope)

@@ -148,7 +148,7 @@ class HeaderValue(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class HeaderValueOption(_message.Message):
-    __slots__ = ("header", "append_action", "keep_empty_value")
+    __slots__ = ("header", "append", "append_action", "keep_empty_value")
     class HeaderAppendAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         APPEND_IF_EXISTS_OR_ADD: _ClassVar[HeaderValueOption.HeaderAppendAction]
@@ -160,20 +160,24 @@ class HeaderValueOption(_message.Message):
     OVERWRITE_IF_EXISTS_OR_ADD: HeaderValueOption.HeaderAppendAction
     OVERWRITE_IF_EXISTS: HeaderValueOption.HeaderAppendAction
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    APPEND_FIELD_NUMBER: _ClassVar[int]
     APPEND_ACTION_FIELD_NUMBER: _ClassVar[int]
     KEEP_EMPTY_VALUE_FIELD_NUMBER: _ClassVar[int]
     header: HeaderValue
+    append: _wrappers_pb2.BoolValue
     append_action: HeaderValueOption.HeaderAppendAction
     keep_empty_value: bool
-    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.HeaderAppendAction, str]] = ..., keep_empty_value: bool = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.HeaderAppendAction, str]] = ..., keep_empty_value: bool = ...) -> None: ...
 
 class DataSource(_message.Message):
-    __slots__ = ("inline_string", "inline_bytes")
+    __slots__ = ("filename", "inline_string", "inline_bytes")
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
     INLINE_STRING_FIELD_NUMBER: _ClassVar[int]
     INLINE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    filename: str
     inline_string: str
     inline_bytes: bytes
-    def __init__(self, inline_string: _Optional[str] = ..., inline_bytes: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, filename: _Optional[str] = ..., inline_string: _Optional[str] = ..., inline_bytes: _Optional[bytes] = ...) -> None: ...
 
 class TcpKeepalive(_message.Message):
     __slots__ = ("keepalive_probes", "keepalive_time", "keepalive_interval")
@@ -268,3 +272,122 @@ class Status(_message.Message):
     code: int
     message: str
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class CidrRange(_message.Message):
+    __slots__ = ("address_prefix", "prefix_len")
+    ADDRESS_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_LEN_FIELD_NUMBER: _ClassVar[int]
+    address_prefix: str
+    prefix_len: _wrappers_pb2.UInt32Value
+    def __init__(self, address_prefix: _Optional[str] = ..., prefix_len: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+
+class HttpUri(_message.Message):
+    __slots__ = ("uri", "cluster", "timeout")
+    URI_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    uri: str
+    cluster: str
+    timeout: _duration_pb2.Duration
+    def __init__(self, uri: _Optional[str] = ..., cluster: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class GrpcService(_message.Message):
+    __slots__ = ("envoy_grpc", "timeout", "initial_metadata")
+    class EnvoyGrpc(_message.Message):
+        __slots__ = ("cluster_name", "authority")
+        CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+        AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+        cluster_name: str
+        authority: str
+        def __init__(self, cluster_name: _Optional[str] = ..., authority: _Optional[str] = ...) -> None: ...
+    ENVOY_GRPC_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_METADATA_FIELD_NUMBER: _ClassVar[int]
+    envoy_grpc: GrpcService.EnvoyGrpc
+    timeout: _duration_pb2.Duration
+    initial_metadata: _containers.RepeatedCompositeFieldContainer[HeaderValue]
+    def __init__(self, envoy_grpc: _Optional[_Union[GrpcService.EnvoyGrpc, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., initial_metadata: _Optional[_Iterable[_Union[HeaderValue, _Mapping]]] = ...) -> None: ...
+
+class QueryParameter(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class ListStringMatcher(_message.Message):
+    __slots__ = ("patterns",)
+    PATTERNS_FIELD_NUMBER: _ClassVar[int]
+    patterns: _containers.RepeatedCompositeFieldContainer[StringMatcher]
+    def __init__(self, patterns: _Optional[_Iterable[_Union[StringMatcher, _Mapping]]] = ...) -> None: ...
+
+class PathMatcher(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: StringMatcher
+    def __init__(self, path: _Optional[_Union[StringMatcher, _Mapping]] = ...) -> None: ...
+
+class DoubleMatcher(_message.Message):
+    __slots__ = ("exact",)
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    exact: float
+    def __init__(self, exact: _Optional[float] = ...) -> None: ...
+
+class ValueMatcher(_message.Message):
+    __slots__ = ("null_match", "double_match", "string_match", "bool_match", "present_match", "list_match", "or_match")
+    class NullMatch(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    NULL_MATCH_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_MATCH_FIELD_NUMBER: _ClassVar[int]
+    STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
+    BOOL_MATCH_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_MATCH_FIELD_NUMBER: _ClassVar[int]
+    LIST_MATCH_FIELD_NUMBER: _ClassVar[int]
+    OR_MATCH_FIELD_NUMBER: _ClassVar[int]
+    null_match: ValueMatcher.NullMatch
+    double_match: DoubleMatcher
+    string_match: StringMatcher
+    bool_match: bool
+    present_match: bool
+    list_match: ListMatcher
+    or_match: OrMatcher
+    def __init__(self, null_match: _Optional[_Union[ValueMatcher.NullMatch, _Mapping]] = ..., double_match: _Optional[_Union[DoubleMatcher, _Mapping]] = ..., string_match: _Optional[_Union[StringMatcher, _Mapping]] = ..., bool_match: bool = ..., present_match: bool = ..., list_match: _Optional[_Union[ListMatcher, _Mapping]] = ..., or_match: _Optional[_Union[OrMatcher, _Mapping]] = ...) -> None: ...
+
+class ListMatcher(_message.Message):
+    __slots__ = ("one_of",)
+    ONE_OF_FIELD_NUMBER: _ClassVar[int]
+    one_of: ValueMatcher
+    def __init__(self, one_of: _Optional[_Union[ValueMatcher, _Mapping]] = ...) -> None: ...
+
+class OrMatcher(_message.Message):
+    __slots__ = ("value_matchers",)
+    VALUE_MATCHERS_FIELD_NUMBER: _ClassVar[int]
+    value_matchers: _containers.RepeatedCompositeFieldContainer[ValueMatcher]
+    def __init__(self, value_matchers: _Optional[_Iterable[_Union[ValueMatcher, _Mapping]]] = ...) -> None: ...
+
+class MetadataMatcher(_message.Message):
+    __slots__ = ("filter", "path", "value", "invert")
+    class PathSegment(_message.Message):
+        __slots__ = ("key",)
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        def __init__(self, key: _Optional[str] = ...) -> None: ...
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    INVERT_FIELD_NUMBER: _ClassVar[int]
+    filter: str
+    path: _containers.RepeatedCompositeFieldContainer[MetadataMatcher.PathSegment]
+    value: ValueMatcher
+    invert: bool
+    def __init__(self, filter: _Optional[str] = ..., path: _Optional[_Iterable[_Union[MetadataMatcher.PathSegment, _Mapping]]] = ..., value: _Optional[_Union[ValueMatcher, _Mapping]] = ..., invert: bool = ...) -> None: ...
+
+class FilterStateMatcher(_message.Message):
+    __slots__ = ("key", "string_match")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    string_match: StringMatcher
+    def __init__(self, key: _Optional[str] = ..., string_match: _Optional[_Union[StringMatcher, _Mapping]] = ...) -> None: ...

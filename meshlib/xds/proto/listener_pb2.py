@@ -29,33 +29,41 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshlib/xds/proto/listener.proto\x12\x0emeshlib.xds.v3\x1a\x1cmeshlib/xds/proto/core.proto\x1a\x1dmeshlib/xds/proto/route.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"9\n\x0b\x41piListener\x12*\n\x0c\x61pi_listener\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\"S\n\x06\x46ilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x42\r\n\x0b\x63onfig_type\"\x7f\n\x0b\x46ilterChain\x12\'\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\x16.meshlib.xds.v3.Filter\x12\x39\n\x10transport_socket\x18\x06 \x01(\x0b\x32\x1f.meshlib.xds.v3.TransportSocket\x12\x0c\n\x04name\x18\x07 \x01(\t\"\xe6\x01\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32\x17.meshlib.xds.v3.Address\x12\x32\n\rfilter_chains\x18\x03 \x03(\x0b\x32\x1b.meshlib.xds.v3.FilterChain\x12\x31\n\x0c\x61pi_listener\x18\x13 \x01(\x0b\x32\x1b.meshlib.xds.v3.ApiListener\x12;\n\x11traffic_direction\x18\x10 \x01(\x0e\x32 .meshlib.xds.v3.TrafficDirection\"U\n\x03Rds\x12\x33\n\rconfig_source\x18\x01 \x01(\x0b\x32\x1c.meshlib.xds.v3.ConfigSource\x12\x19\n\x11route_config_name\x18\x02 \x01(\t\"l\n\nHttpFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12\x13\n\x0bis_optional\x18\x06 \x01(\x08\x42\r\n\x0b\x63onfig_type\"\xeb\x06\n\x15HttpConnectionManager\x12\x43\n\ncodec_type\x18\x01 \x01(\x0e\x32/.meshlib.xds.v3.HttpConnectionManager.CodecType\x12\x13\n\x0bstat_prefix\x18\x02 \x01(\t\x12\"\n\x03rds\x18\x03 \x01(\x0b\x32\x13.meshlib.xds.v3.RdsH\x00\x12:\n\x0croute_config\x18\x04 \x01(\x0b\x32\".meshlib.xds.v3.RouteConfigurationH\x00\x12\x30\n\x0chttp_filters\x18\x05 \x03(\x0b\x32\x1a.meshlib.xds.v3.HttpFilter\x12\x36\n\x13stream_idle_timeout\x18\x18 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x12use_remote_address\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x32\n\x0enormalize_path\x18\x1e \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x15\n\rmerge_slashes\x18! \x01(\x08\x12l\n path_with_escaped_slashes_action\x18- \x01(\x0e\x32\x42.meshlib.xds.v3.HttpConnectionManager.PathWithEscapedSlashesAction\x12O\n\x1c\x63ommon_http_protocol_options\x18# \x01(\x0b\x32).meshlib.xds.v3.CommonHttpProtocolOptions\"6\n\tCodecType\x12\x08\n\x04\x41UTO\x10\x00\x12\t\n\x05HTTP1\x10\x01\x12\t\n\x05HTTP2\x10\x02\x12\t\n\x05HTTP3\x10\x03\"\xa0\x01\n\x1cPathWithEscapedSlashesAction\x12#\n\x1fIMPLEMENTATION_SPECIFIC_DEFAULT\x10\x00\x12\x12\n\x0eKEEP_UNCHANGED\x10\x01\x12\x12\n\x0eREJECT_REQUEST\x10\x02\x12\x19\n\x15UNESCAPE_AND_REDIRECT\x10\x03\x12\x18\n\x14UNESCAPE_AND_FORWARD\x10\x04\x42\x11\n\x0froute_specifier\"\x08\n\x06Router*>\n\x10TrafficDirection\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07INBOUND\x10\x01\x12\x0c\n\x08OUTBOUND\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshlib/xds/proto/listener.proto\x12\x0emeshlib.xds.v3\x1a\x1cmeshlib/xds/proto/core.proto\x1a\x1dmeshlib/xds/proto/route.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"9\n\x0b\x41piListener\x12*\n\x0c\x61pi_listener\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\"S\n\x06\x46ilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x42\r\n\x0b\x63onfig_type\"\x9b\x01\n\x10\x46ilterChainMatch\x12\x36\n\x10\x64\x65stination_port\x18\x08 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x14\n\x0cserver_names\x18\x0b \x03(\t\x12\x1a\n\x12transport_protocol\x18\t \x01(\t\x12\x1d\n\x15\x61pplication_protocols\x18\n \x03(\t\"[\n\x0eListenerFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x42\r\n\x0b\x63onfig_type\"\xbd\x01\n\x0b\x46ilterChain\x12<\n\x12\x66ilter_chain_match\x18\x01 \x01(\x0b\x32 .meshlib.xds.v3.FilterChainMatch\x12\'\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\x16.meshlib.xds.v3.Filter\x12\x39\n\x10transport_socket\x18\x06 \x01(\x0b\x32\x1f.meshlib.xds.v3.TransportSocket\x12\x0c\n\x04name\x18\x07 \x01(\t\"\xa0\x02\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32\x17.meshlib.xds.v3.Address\x12\x32\n\rfilter_chains\x18\x03 \x03(\x0b\x32\x1b.meshlib.xds.v3.FilterChain\x12\x38\n\x10listener_filters\x18\t \x03(\x0b\x32\x1e.meshlib.xds.v3.ListenerFilter\x12\x31\n\x0c\x61pi_listener\x18\x13 \x01(\x0b\x32\x1b.meshlib.xds.v3.ApiListener\x12;\n\x11traffic_direction\x18\x10 \x01(\x0e\x32 .meshlib.xds.v3.TrafficDirection\"U\n\x03Rds\x12\x33\n\rconfig_source\x18\x01 \x01(\x0b\x32\x1c.meshlib.xds.v3.ConfigSource\x12\x19\n\x11route_config_name\x18\x02 \x01(\t\"l\n\nHttpFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12\x13\n\x0bis_optional\x18\x06 \x01(\x08\x42\r\n\x0b\x63onfig_type\"\xeb\x06\n\x15HttpConnectionManager\x12\x43\n\ncodec_type\x18\x01 \x01(\x0e\x32/.meshlib.xds.v3.HttpConnectionManager.CodecType\x12\x13\n\x0bstat_prefix\x18\x02 \x01(\t\x12\"\n\x03rds\x18\x03 \x01(\x0b\x32\x13.meshlib.xds.v3.RdsH\x00\x12:\n\x0croute_config\x18\x04 \x01(\x0b\x32\".meshlib.xds.v3.RouteConfigurationH\x00\x12\x30\n\x0chttp_filters\x18\x05 \x03(\x0b\x32\x1a.meshlib.xds.v3.HttpFilter\x12\x36\n\x13stream_idle_timeout\x18\x18 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x12use_remote_address\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x32\n\x0enormalize_path\x18\x1e \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x15\n\rmerge_slashes\x18! \x01(\x08\x12l\n path_with_escaped_slashes_action\x18- \x01(\x0e\x32\x42.meshlib.xds.v3.HttpConnectionManager.PathWithEscapedSlashesAction\x12O\n\x1c\x63ommon_http_protocol_options\x18# \x01(\x0b\x32).meshlib.xds.v3.CommonHttpProtocolOptions\"6\n\tCodecType\x12\x08\n\x04\x41UTO\x10\x00\x12\t\n\x05HTTP1\x10\x01\x12\t\n\x05HTTP2\x10\x02\x12\t\n\x05HTTP3\x10\x03\"\xa0\x01\n\x1cPathWithEscapedSlashesAction\x12#\n\x1fIMPLEMENTATION_SPECIFIC_DEFAULT\x10\x00\x12\x12\n\x0eKEEP_UNCHANGED\x10\x01\x12\x12\n\x0eREJECT_REQUEST\x10\x02\x12\x19\n\x15UNESCAPE_AND_REDIRECT\x10\x03\x12\x18\n\x14UNESCAPE_AND_FORWARD\x10\x04\x42\x11\n\x0froute_specifier\"\x08\n\x06Router\"\x0e\n\x0cTlsInspector\"G\n\x08TcpProxy\x12\x13\n\x0bstat_prefix\x18\x01 \x01(\t\x12\x11\n\x07\x63luster\x18\x02 \x01(\tH\x00\x42\x13\n\x11\x63luster_specifier*>\n\x10TrafficDirection\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07INBOUND\x10\x01\x12\x0c\n\x08OUTBOUND\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshlib.xds.proto.listener_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAFFICDIRECTION']._serialized_start=1795
-  _globals['_TRAFFICDIRECTION']._serialized_end=1857
+  _globals['_TRAFFICDIRECTION']._serialized_start=2256
+  _globals['_TRAFFICDIRECTION']._serialized_end=2318
   _globals['_APILISTENER']._serialized_start=204
   _globals['_APILISTENER']._serialized_end=261
   _globals['_FILTER']._serialized_start=263
   _globals['_FILTER']._serialized_end=346
-  _globals['_FILTERCHAIN']._serialized_start=348
-  _globals['_FILTERCHAIN']._serialized_end=475
-  _globals['_LISTENER']._serialized_start=478
-  _globals['_LISTENER']._serialized_end=708
-  _globals['_RDS']._serialized_start=710
-  _globals['_RDS']._serialized_end=795
-  _globals['_HTTPFILTER']._serialized_start=797
-  _globals['_HTTPFILTER']._serialized_end=905
-  _globals['_HTTPCONNECTIONMANAGER']._serialized_start=908
-  _globals['_HTTPCONNECTIONMANAGER']._serialized_end=1783
-  _globals['_HTTPCONNECTIONMANAGER_CODECTYPE']._serialized_start=1547
-  _globals['_HTTPCONNECTIONMANAGER_CODECTYPE']._serialized_end=1601
-  _globals['_HTTPCONNECTIONMANAGER_PATHWITHESCAPEDSLASHESACTION']._serialized_start=1604
-  _globals['_HTTPCONNECTIONMANAGER_PATHWITHESCAPEDSLASHESACTION']._serialized_end=1764
-  _globals['_ROUTER']._serialized_start=1785
-  _globals['_ROUTER']._serialized_end=1793
+  _globals['_FILTERCHAINMATCH']._serialized_start=349
+  _globals['_FILTERCHAINMATCH']._serialized_end=504
+  _globals['_LISTENERFILTER']._serialized_start=506
+  _globals['_LISTENERFILTER']._serialized_end=597
+  _globals['_FILTERCHAIN']._serialized_start=600
+  _globals['_FILTERCHAIN']._serialized_end=789
+  _globals['_LISTENER']._serialized_start=792
+  _globals['_LISTENER']._serialized_end=1080
+  _globals['_RDS']._serialized_start=1082
+  _globals['_RDS']._serialized_end=1167
+  _globals['_HTTPFILTER']._serialized_start=1169
+  _globals['_HTTPFILTER']._serialized_end=1277
+  _globals['_HTTPCONNECTIONMANAGER']._serialized_start=1280
+  _globals['_HTTPCONNECTIONMANAGER']._serialized_end=2155
+  _globals['_HTTPCONNECTIONMANAGER_CODECTYPE']._serialized_start=1919
+  _globals['_HTTPCONNECTIONMANAGER_CODECTYPE']._serialized_end=1973
+  _globals['_HTTPCONNECTIONMANAGER_PATHWITHESCAPEDSLASHESACTION']._serialized_start=1976
+  _globals['_HTTPCONNECTIONMANAGER_PATHWITHESCAPEDSLASHESACTION']._serialized_end=2136
+  _globals['_ROUTER']._serialized_start=2157
+  _globals['_ROUTER']._serialized_end=2165
+  _globals['_TLSINSPECTOR']._serialized_start=2167
+  _globals['_TLSINSPECTOR']._serialized_end=2181
+  _globals['_TCPPROXY']._serialized_start=2183
+  _globals['_TCPPROXY']._serialized_end=2254
 # @@protoc_insertion_point(module_scope)

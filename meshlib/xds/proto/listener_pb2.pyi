@@ -37,29 +37,53 @@ class Filter(_message.Message):
     typed_config: _any_pb2.Any
     def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
 
+class FilterChainMatch(_message.Message):
+    __slots__ = ("destination_port", "server_names", "transport_protocol", "application_protocols")
+    DESTINATION_PORT_FIELD_NUMBER: _ClassVar[int]
+    SERVER_NAMES_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
+    destination_port: _wrappers_pb2.UInt32Value
+    server_names: _containers.RepeatedScalarFieldContainer[str]
+    transport_protocol: str
+    application_protocols: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, destination_port: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., server_names: _Optional[_Iterable[str]] = ..., transport_protocol: _Optional[str] = ..., application_protocols: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListenerFilter(_message.Message):
+    __slots__ = ("name", "typed_config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    typed_config: _any_pb2.Any
+    def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
 class FilterChain(_message.Message):
-    __slots__ = ("filters", "transport_socket", "name")
+    __slots__ = ("filter_chain_match", "filters", "transport_socket", "name")
+    FILTER_CHAIN_MATCH_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_SOCKET_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    filter_chain_match: FilterChainMatch
     filters: _containers.RepeatedCompositeFieldContainer[Filter]
     transport_socket: _core_pb2.TransportSocket
     name: str
-    def __init__(self, filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ..., name: _Optional[str] = ...) -> None: ...
+    def __init__(self, filter_chain_match: _Optional[_Union[FilterChainMatch, _Mapping]] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Listener(_message.Message):
-    __slots__ = ("name", "address", "filter_chains", "api_listener", "traffic_direction")
+    __slots__ = ("name", "address", "filter_chains", "listener_filters", "api_listener", "traffic_direction")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     FILTER_CHAINS_FIELD_NUMBER: _ClassVar[int]
+    LISTENER_FILTERS_FIELD_NUMBER: _ClassVar[int]
     API_LISTENER_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_DIRECTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     address: _core_pb2.Address
     filter_chains: _containers.RepeatedCompositeFieldContainer[FilterChain]
+    listener_filters: _containers.RepeatedCompositeFieldContainer[ListenerFilter]
     api_listener: ApiListener
     traffic_direction: TrafficDirection
-    def __init__(self, name: _Optional[str] = ..., address: _Optional[_Union[_core_pb2.Address, _Mapping]] = ..., filter_chains: _Optional[_Iterable[_Union[FilterChain, _Mapping]]] = ..., api_listener: _Optional[_Union[ApiListener, _Mapping]] = ..., traffic_direction: _Optional[_Union[TrafficDirection, str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[_Union[_core_pb2.Address, _Mapping]] = ..., filter_chains: _Optional[_Iterable[_Union[FilterChain, _Mapping]]] = ..., listener_filters: _Optional[_Iterable[_Union[ListenerFilter, _Mapping]]] = ..., api_listener: _Optional[_Union[ApiListener, _Mapping]] = ..., traffic_direction: _Optional[_Union[TrafficDirection, str]] = ...) -> None: ...
 
 class Rds(_message.Message):
     __slots__ = ("config_source", "route_config_name")
@@ -130,3 +154,15 @@ class HttpConnectionManager(_message.Message):
 class Router(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class TlsInspector(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TcpProxy(_message.Message):
+    __slots__ = ("stat_prefix", "cluster")
+    STAT_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    stat_prefix: str
+    cluster: str
+    def __init__(self, stat_prefix: _Optional[str] = ..., cluster: _Optional[str] = ...) -> None: ...

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("instance_id", "service", "namespace", "address", "port", "service_port", "protocol", "labels", "locality", "weight", "service_account")
+    __slots__ = ("instance_id", "service", "namespace", "address", "port", "service_port", "protocol", "labels", "locality", "weight", "service_account", "mtls")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class RegisterRequest(_message.Message):
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    MTLS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     service: str
     namespace: str
@@ -41,7 +42,8 @@ class RegisterRequest(_message.Message):
     locality: _core_pb2.Locality
     weight: int
     service_account: str
-    def __init__(self, instance_id: _Optional[str] = ..., service: _Optional[str] = ..., namespace: _Optional[str] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., service_port: _Optional[int] = ..., protocol: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., locality: _Optional[_Union[_core_pb2.Locality, _Mapping]] = ..., weight: _Optional[int] = ..., service_account: _Optional[str] = ...) -> None: ...
+    mtls: bool
+    def __init__(self, instance_id: _Optional[str] = ..., service: _Optional[str] = ..., namespace: _Optional[str] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., service_port: _Optional[int] = ..., protocol: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., locality: _Optional[_Union[_core_pb2.Locality, _Mapping]] = ..., weight: _Optional[int] = ..., service_account: _Optional[str] = ..., mtls: bool = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
     __slots__ = ("ttl", "renew_interval")

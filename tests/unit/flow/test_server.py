@@ -18,6 +18,7 @@ def run(*headers: tuple[bytes, bytes], method: str = "GET", target: bytes = b"/"
         refusal: Refusal = stop.value
         return refusal
     flow.close()
+    assert isinstance(handle, Handle)
     return handle
 
 
