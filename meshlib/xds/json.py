@@ -14,7 +14,18 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
-from meshlib.xds.proto import cluster_pb2, core_pb2, discovery_pb2, endpoint_pb2, listener_pb2, route_pb2
+from meshlib.xds.proto import (
+    cluster_pb2,
+    core_pb2,
+    discovery_pb2,
+    endpoint_pb2,
+    ext_authz_pb2,
+    jwt_pb2,
+    listener_pb2,
+    rbac_pb2,
+    route_pb2,
+    tls_pb2,
+)
 from meshlib.xds.types import ENVOY_NAMES, PREFIX
 
 Json = dict[str, object]
@@ -25,7 +36,18 @@ _WHOLE: Final = 100
 _OURS: Final = PREFIX + "meshlib.xds.v3."
 _TO_OURS: Final = {PREFIX + envoy: _OURS + name for name, envoy in ENVOY_NAMES.items()}
 _TO_ENVOY: Final = {ours: envoy for envoy, ours in _TO_OURS.items()}
-_MODULES: Final = (core_pb2, discovery_pb2, endpoint_pb2, cluster_pb2, route_pb2, listener_pb2)
+_MODULES: Final = (
+    core_pb2,
+    discovery_pb2,
+    endpoint_pb2,
+    cluster_pb2,
+    route_pb2,
+    listener_pb2,
+    tls_pb2,
+    rbac_pb2,
+    jwt_pb2,
+    ext_authz_pb2,
+)
 _KINDS: Final[dict[str, type[Message]]] = {
     PREFIX + envoy: getattr(module, name)
     for name, envoy in ENVOY_NAMES.items()

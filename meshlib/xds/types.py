@@ -24,6 +24,7 @@ ENVOY_NAMES: Final[dict[str, str]] = {
     "Locality": "envoy.config.core.v3.Locality",
     "Metadata": "envoy.config.core.v3.Metadata",
     "Node": "envoy.config.core.v3.Node",
+    "PathConfigSource": "envoy.config.core.v3.PathConfigSource",
     "Pipe": "envoy.config.core.v3.Pipe",
     "RuntimeFractionalPercent": "envoy.config.core.v3.RuntimeFractionalPercent",
     "SelfConfigSource": "envoy.config.core.v3.SelfConfigSource",
@@ -149,7 +150,7 @@ CLUSTER: Final = PREFIX + ENVOY_NAMES["Cluster"]
 ENDPOINTS: Final = PREFIX + ENVOY_NAMES["ClusterLoadAssignment"]
 SECRET: Final = PREFIX + ENVOY_NAMES["Secret"]
 
-SHORT_NAMES: Final = {LISTENER: "LDS", ROUTE: "RDS", CLUSTER: "CDS", ENDPOINTS: "EDS"}
+SHORT_NAMES: Final = {LISTENER: "LDS", ROUTE: "RDS", CLUSTER: "CDS", ENDPOINTS: "EDS", SECRET: "SDS"}
 """For people: `meshctl status`, messages, metrics."""
 
 ADS_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"

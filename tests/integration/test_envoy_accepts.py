@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.message import Message
 
 from meshlib.xds.proto import listener_pb2
-from meshlib.xds.types import SHORT_NAMES
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
 from meshlib_control.catalog.model import Instance, Port
 from meshlib_control.compile import Node, World, generate, scope_of
 from meshlib_control.compile.listeners import PROXY_LISTENER
@@ -145,7 +145,7 @@ def _running(current: World, folder: Path) -> Iterator[tuple[envoy.Envoy, ads.Ad
         return found
 
     with ads.serving(resources) as control, envoy.running(envoy.ads_bootstrap(control.port), folder) as process:
-        process.until(lambda: control.nacks or control.acked >= set(SHORT_NAMES), "answer to every type")
+        process.until(lambda: control.nacks or control.acked >= {LISTENER, ROUTE, CLUSTER, ENDPOINTS}, "answer to every type")
         yield process, control
 
 

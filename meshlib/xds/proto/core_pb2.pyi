@@ -103,17 +103,25 @@ class SelfConfigSource(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class PathConfigSource(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
+
 class ConfigSource(_message.Message):
-    __slots__ = ("ads", "self", "initial_fetch_timeout", "resource_api_version")
+    __slots__ = ("path_config_source", "ads", "self", "initial_fetch_timeout", "resource_api_version")
+    PATH_CONFIG_SOURCE_FIELD_NUMBER: _ClassVar[int]
     ADS_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     INITIAL_FETCH_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_API_VERSION_FIELD_NUMBER: _ClassVar[int]
+    path_config_source: PathConfigSource
     ads: AggregatedConfigSource
     self: SelfConfigSource
     initial_fetch_timeout: _duration_pb2.Duration
     resource_api_version: ApiVersion
-    def __init__(self_, ads: _Optional[_Union[AggregatedConfigSource, _Mapping]] = ..., self: _Optional[_Union[SelfConfigSource, _Mapping]] = ..., initial_fetch_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resource_api_version: _Optional[_Union[ApiVersion, str]] = ...) -> None: ...
+    def __init__(self_, path_config_source: _Optional[_Union[PathConfigSource, _Mapping]] = ..., ads: _Optional[_Union[AggregatedConfigSource, _Mapping]] = ..., self: _Optional[_Union[SelfConfigSource, _Mapping]] = ..., initial_fetch_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resource_api_version: _Optional[_Union[ApiVersion, str]] = ...) -> None: ...
 
 class TypedExtensionConfig(_message.Message):
     __slots__ = ("name", "typed_config")

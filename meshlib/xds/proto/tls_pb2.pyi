@@ -74,9 +74,20 @@ class CertificateProviderPluginInstance(_message.Message):
     def __init__(self, instance_name: _Optional[str] = ..., certificate_name: _Optional[str] = ...) -> None: ...
 
 class CertificateValidationContext(_message.Message):
-    __slots__ = ("trusted_ca", "ca_certificate_provider_instance", "verify_certificate_spki", "verify_certificate_hash", "match_typed_subject_alt_names", "match_subject_alt_names", "crl", "custom_validator_config")
+    __slots__ = ("trusted_ca", "ca_certificate_provider_instance", "system_root_certs", "trust_chain_verification", "verify_certificate_spki", "verify_certificate_hash", "match_typed_subject_alt_names", "match_subject_alt_names", "crl", "custom_validator_config")
+    class TrustChainVerification(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        VERIFY_TRUST_CHAIN: _ClassVar[CertificateValidationContext.TrustChainVerification]
+        ACCEPT_UNTRUSTED: _ClassVar[CertificateValidationContext.TrustChainVerification]
+    VERIFY_TRUST_CHAIN: CertificateValidationContext.TrustChainVerification
+    ACCEPT_UNTRUSTED: CertificateValidationContext.TrustChainVerification
+    class SystemRootCerts(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
     TRUSTED_CA_FIELD_NUMBER: _ClassVar[int]
     CA_CERTIFICATE_PROVIDER_INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_ROOT_CERTS_FIELD_NUMBER: _ClassVar[int]
+    TRUST_CHAIN_VERIFICATION_FIELD_NUMBER: _ClassVar[int]
     VERIFY_CERTIFICATE_SPKI_FIELD_NUMBER: _ClassVar[int]
     VERIFY_CERTIFICATE_HASH_FIELD_NUMBER: _ClassVar[int]
     MATCH_TYPED_SUBJECT_ALT_NAMES_FIELD_NUMBER: _ClassVar[int]
@@ -85,13 +96,15 @@ class CertificateValidationContext(_message.Message):
     CUSTOM_VALIDATOR_CONFIG_FIELD_NUMBER: _ClassVar[int]
     trusted_ca: _core_pb2.DataSource
     ca_certificate_provider_instance: CertificateProviderPluginInstance
+    system_root_certs: CertificateValidationContext.SystemRootCerts
+    trust_chain_verification: CertificateValidationContext.TrustChainVerification
     verify_certificate_spki: _containers.RepeatedScalarFieldContainer[str]
     verify_certificate_hash: _containers.RepeatedScalarFieldContainer[str]
     match_typed_subject_alt_names: _containers.RepeatedCompositeFieldContainer[SubjectAltNameMatcher]
     match_subject_alt_names: _containers.RepeatedCompositeFieldContainer[_core_pb2.StringMatcher]
     crl: _core_pb2.DataSource
     custom_validator_config: _core_pb2.TypedExtensionConfig
-    def __init__(self, trusted_ca: _Optional[_Union[_core_pb2.DataSource, _Mapping]] = ..., ca_certificate_provider_instance: _Optional[_Union[CertificateProviderPluginInstance, _Mapping]] = ..., verify_certificate_spki: _Optional[_Iterable[str]] = ..., verify_certificate_hash: _Optional[_Iterable[str]] = ..., match_typed_subject_alt_names: _Optional[_Iterable[_Union[SubjectAltNameMatcher, _Mapping]]] = ..., match_subject_alt_names: _Optional[_Iterable[_Union[_core_pb2.StringMatcher, _Mapping]]] = ..., crl: _Optional[_Union[_core_pb2.DataSource, _Mapping]] = ..., custom_validator_config: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
+    def __init__(self, trusted_ca: _Optional[_Union[_core_pb2.DataSource, _Mapping]] = ..., ca_certificate_provider_instance: _Optional[_Union[CertificateProviderPluginInstance, _Mapping]] = ..., system_root_certs: _Optional[_Union[CertificateValidationContext.SystemRootCerts, _Mapping]] = ..., trust_chain_verification: _Optional[_Union[CertificateValidationContext.TrustChainVerification, str]] = ..., verify_certificate_spki: _Optional[_Iterable[str]] = ..., verify_certificate_hash: _Optional[_Iterable[str]] = ..., match_typed_subject_alt_names: _Optional[_Iterable[_Union[SubjectAltNameMatcher, _Mapping]]] = ..., match_subject_alt_names: _Optional[_Iterable[_Union[_core_pb2.StringMatcher, _Mapping]]] = ..., crl: _Optional[_Union[_core_pb2.DataSource, _Mapping]] = ..., custom_validator_config: _Optional[_Union[_core_pb2.TypedExtensionConfig, _Mapping]] = ...) -> None: ...
 
 class SdsSecretConfig(_message.Message):
     __slots__ = ("name", "sds_config")
