@@ -35,6 +35,7 @@ class Launch:
         port = free_ports(1)[0]
         settings = {
             "MESHLIB_CONTROL": self.control.xds,
+            "MESHLIB_INSECURE_DEV": "1",
             "MESHLIB_SERVICE": service,
             "MESHLIB_LABELS": f"version={version}",
             "MESHLIB_PORT": str(port),
@@ -59,7 +60,9 @@ class Launch:
 
     def call(self, module: str, *arguments: str) -> None:
         """Run a program to its end; what it prints is shown."""
-        command = python(module, *arguments, MESHLIB_CONTROL=self.control.xds, PYTHONPATH=str(Path.cwd()))
+        command = python(
+            module, *arguments, MESHLIB_CONTROL=self.control.xds, MESHLIB_INSECURE_DEV="1", PYTHONPATH=str(Path.cwd())
+        )
         show(command.shown)
         process = self._group.start(module, command, stdout=subprocess.PIPE)
         assert process.process.stdout is not None

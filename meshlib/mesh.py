@@ -34,7 +34,7 @@ class Mesh:
         control: str | Control = DEFAULT_CONTROL,
         service: str = "",
         namespace: str = "default",
-        service_account: str = "default",
+        service_account: str = "",
         labels: Mapping[str, str] | None = None,
         locality: str = "",
         port: int | None = None,
@@ -44,6 +44,13 @@ class Mesh:
         instance: str = "",
         weight: int = 1,
         drain_seconds: float = 1.0,
+        token_file: str = "",
+        ca: str = "",
+        ca_file: str = "",
+        ca_sha256: str = "",
+        identity_dir: str = "",
+        insecure_dev: bool = False,
+        mesh_port: int = 0,
     ) -> None:
         """Say who this process is.  Raises errors.ConfigError.
 
@@ -51,6 +58,12 @@ class Mesh:
         (`meshlib.testing`).  `service` and `port` announce what the process serves once it serves it; without them it only
         calls.  `service_port` is the port that callers name (80 unless given), `drain_seconds` the time that callers are given
         to learn that this process is about to go.
+
+        `token_file` holds what proves who this process is: a join token, or a JWT of an issuer that the control service trusts.
+        It is shown to `ca` (port 15013 of the control service unless given), whose root is known by `ca_file` (PEM) or by
+        `ca_sha256`, and answered with a certificate for the key that is made here.  `identity_dir` keeps both for other
+        workers and the next start.  `insecure_dev`: no certificates at all, and a control service on this machine.
+        `mesh_port`: where the middleware listens for mTLS itself, for servers that cannot.
         """
         self.settings = Settings(
             control=control if isinstance(control, str) else DEFAULT_CONTROL,
@@ -66,6 +79,13 @@ class Mesh:
             instance=instance,
             weight=weight,
             drain_seconds=drain_seconds,
+            token_file=token_file,
+            ca=ca,
+            ca_file=ca_file,
+            ca_sha256=ca_sha256,
+            identity_dir=identity_dir,
+            insecure_dev=insecure_dev,
+            mesh_port=mesh_port,
         )
         self._processes = Processes(self.settings, None if isinstance(control, str) else control)
         self._inbound = Inbound()

@@ -17,6 +17,7 @@ import uvicorn
 
 from meshlib_control.admin.api import Vitals, build_app
 from meshlib_control.admin.editing import Editor, Surroundings, rfc3339
+from meshlib_control.admin.tokens import TokenGuard, read_or_make_token
 from meshlib_control.admin.viewing import Scene, Viewer
 from meshlib_control.admin.views import ControlView
 from meshlib_control.catalog.catalog import Catalog
@@ -53,6 +54,7 @@ class ControlService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.xds_address = ""  # as clients connect to it; empty before the start
+        self.ca_address = ""  # empty in a service without identities too
         self.admin_address = ""
         self._exits = AsyncExitStack()
 
@@ -154,7 +156,7 @@ class ControlService:
             store=without_secrets(self.settings.store),
             revision=0,
             mesh_domain=self.settings.mesh_domain,
-            insecure_dev=self.settings.insecure_dev,
+            insecure_dev=self.settings.security is None,
         )
 
     async def _serve_admin(self, listener: socket.socket, revisions: Revisions, live: LiveWorld, health: Health) -> None:
@@ -164,9 +166,13 @@ class ControlService:
         editor = Editor(revisions, surroundings, time.time)
         viewer = Viewer(lambda: Scene(live.world, live.snapshot.suspicious))
         vitals = Vitals(status=health.status, metrics=health.metrics, not_ready=health.not_ready)
+        app = build_app(editor, viewer, vitals)
+        security = self.settings.security
+        if security is not None and security.admin_token is not None:
+            app = TokenGuard(app, read_or_make_token(security.admin_token), file=str(security.admin_token))
         server = _AdminServer(
             uvicorn.Config(
-                build_app(editor, viewer, vitals),
+                app,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

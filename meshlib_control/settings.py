@@ -10,7 +10,9 @@ from pathlib import Path
 
 from meshlib_control.errors import ControlServiceError
 
-DEFAULT_XDS_PORT = 15010  # Istio's plaintext xDS port
+DEFAULT_XDS_PORT = 15012  # Istio's secure xDS port
+DEFAULT_INSECURE_XDS_PORT = 15010  # Istio's plaintext xDS port
+DEFAULT_CA_PORT = 15013
 DEFAULT_ADMIN_PORT = 15014  # Istio's control plane monitoring port
 DEFAULT_ADMIN = f"http://127.0.0.1:{DEFAULT_ADMIN_PORT}"
 
@@ -56,20 +58,36 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Security:
+    """How clients prove who they are, and what protects the certificate authority's keys."""
+
+    trust_domain: str = "cluster.local"
+    # Where certificates are handed out against a token: TLS of the server alone, as the caller has no certificate yet.
+    ca_listen: Address = field(default_factory=lambda: Address("127.0.0.1", DEFAULT_CA_PORT))
+    # The key that encrypts the authority's keys in the store: file:PATH, env:NAME or command:WORDS.
+    ca_key: str = ""
+    # An authority of one's own instead of a self-signed one: chain (its own certificate first) and key, PEM.
+    ca_chain: Path | None = None
+    ca_chain_key: Path | None = None
+    jwt_issuers: Path | None = None  # who else may say who a caller is
+    admin_token: Path | None = None  # the file with the token that the REST API asks for; made at the first start
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Times in seconds.
 
     `config`: files and folders that are read beside the store, and re-read when they change; they cannot be written to.
-    `insecure_dev` allows sockets beyond loopback although there is neither encryption nor authentication yet.
+    `security` None is ``--insecure-dev``: nothing is encrypted or authenticated, and only this machine can connect.
     """
 
     store: str = ""  # "" stands for `default_store()`
     listen: Address = field(default_factory=lambda: Address("127.0.0.1", DEFAULT_XDS_PORT))
     admin: Address = field(default_factory=lambda: Address("127.0.0.1", DEFAULT_ADMIN_PORT))
+    security: Security | None = None
     consul_catalog: str = ""
     mesh_domain: str = "cluster.local"
     config: tuple[Path, ...] = ()
-    insecure_dev: bool = False
     debounce_quiet: float = 0.1
     debounce_max: float = 10.0
     lease_ttl: float = 15.0
@@ -77,14 +95,7 @@ class Settings:
     grace: float = 5.0  # how long running requests may take to end after SIGTERM
 
     def __post_init__(self) -> None:
-        for where, address in (("--listen", self.listen), ("--admin", self.admin)):
-            if not address.is_loopback and not self.insecure_dev:
-                raise SettingsError(
-                    f"refusing to listen on {address}",
-                    where=where,
-                    why="nothing is encrypted or authenticated yet, so whoever reaches this port could reconfigure the mesh",
-                    next_step="Listen on 127.0.0.1, or add --insecure-dev if this network is yours alone.",
-                )
+        self._check_addresses()
         for name, low in (
             ("debounce_quiet", 0.0),
             ("debounce_max", self.debounce_quiet),
@@ -108,6 +119,24 @@ class Settings:
                     next_step="Create it, or leave the option out.",
                 )
 
+    def _check_addresses(self) -> None:
+        if self.security is None and not self.listen.is_loopback:
+            raise SettingsError(
+                f"refusing to listen on {self.listen}",
+                where="--listen",
+                why="with --insecure-dev nothing is authenticated, so whoever reaches this port could join the mesh",
+                next_step="Listen on 127.0.0.1, or leave --insecure-dev out.",
+            )
+        if not self.admin.is_loopback:
+            raise SettingsError(
+                f"refusing to listen on {self.admin}",
+                where="--admin",
+                why="the REST API is not encrypted, so its token could be read on the way",
+                next_step="Listen on 127.0.0.1; from elsewhere, forward the port, for instance with ssh -L.",
+            )
+        if self.security is not None:
+            _check_security(self.security, self.store)
+
     @property
     def catalog_url(self) -> str:
         """Where Consul's catalog is, as ``consul://...``; a store in Consul brings its catalog along; empty for nowhere."""
@@ -118,6 +147,32 @@ class Settings:
             scheme, _, rest = url.partition("://")
             return f"consul://{rest}{'&' if '?' in rest else '?'}scheme={scheme}"
         return url or (self.store if self.store.startswith("consul://") else "")
+
+
+def _check_security(security: Security, store: str) -> None:
+    if (security.ca_chain is None) != (security.ca_chain_key is None):
+        raise SettingsError(
+            "half of a certificate authority",
+            where="--ca-chain and --ca-chain-key",
+            why="its certificate and its key are needed both",
+            next_step="Give both options, or neither for an authority that is made here.",
+        )
+    for where, path in (
+        ("--ca-chain", security.ca_chain),
+        ("--ca-chain-key", security.ca_chain_key),
+        ("--jwt-issuers", security.jwt_issuers),
+    ):
+        if path is not None and not path.exists():
+            raise SettingsError(
+                f"{path} does not exist", where=where, why="it was asked for", next_step="Create it, or leave the option out."
+            )
+    if store.startswith("consul://") and not security.ca_key:
+        raise SettingsError(
+            "no key for the certificate authority's keys",
+            where="--ca-key",
+            why="in Consul they are encrypted with a key that all replicas share, and that is not in Consul",
+            next_step="For example --ca-key file:/etc/meshlib/ca.key with 32 random bytes in base64.",
+        )
 
 
 def without_secrets(url: str) -> str:
@@ -131,6 +186,16 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     # The specification: relative paths are invalid and to be ignored.
     root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
     return root / "meshlib"
+
+
+def admin_token_file(directory: Path) -> Path:
+    """Where the token is that the REST API asks for."""
+    return directory / "admin-token"
+
+
+def ca_key_file(directory: Path) -> Path:
+    """What protects the keys of the certificate authority in the embedded store."""
+    return directory / "ca.key"
 
 
 def sqlite_url(directory: Path) -> str:

@@ -14,7 +14,8 @@ from meshlib.errors import ConfigError
 from meshlib.model.endpoint import Locality
 from meshlib.model.workload import Workload
 
-DEFAULT_CONTROL = "127.0.0.1:15010"
+DEFAULT_CONTROL = "127.0.0.1:15012"
+DEFAULT_CA_PORT = 15013
 logger = logging.getLogger("meshlib")
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -28,7 +29,7 @@ class Settings:
     control: str = DEFAULT_CONTROL  # host:port, or several separated by commas, tried in turn
     service: str = ""
     namespace: str = "default"
-    service_account: str = "default"
+    service_account: str = ""  # empty: the one of this process's certificate
     labels: Mapping[str, str] = field(default_factory=dict)
     locality: str = ""  # region/zone/sub_zone
     port: int | None = None  # that this process serves; None: it only calls
@@ -37,19 +38,30 @@ class Settings:
     protocol: str = "http"
     instance: str = ""
     weight: int = 1
+    # Who vouches for this process: a token (a join token, or a JWT of an issuer that the control service trusts), shown to the
+    # CA (empty: port 15013 of the control service), whose root is known by its file or by its SHA-256.
+    token_file: str = ""
+    ca: str = ""
+    ca_file: str = ""
+    ca_sha256: str = ""
+    # Where key and certificate are kept for the other workers of this service and for its next start; empty: nowhere.
+    identity_dir: str = ""
+    insecure_dev: bool = False  # no certificates at all, and only on this machine
+    mesh_port: int = 0  # of the middleware's own listener for mTLS; 0: the server itself speaks it, or there is none
     drain_seconds: float = 1.0  # between deregistration and the end of accepting: callers learn of it meanwhile
 
     def __post_init__(self) -> None:
-        for name in ("port", "service_port", "weight", "drain_seconds"):
+        for name in ("port", "service_port", "mesh_port", "weight", "drain_seconds"):
             number = getattr(self, name)
             if number is not None and not isinstance(number, int | float if name == "drain_seconds" else int):
                 raise ConfigError(f"{name}={number!r}: expected a number, not {type(number).__name__}")
         for target in self.control.split(","):
             check_address("control", target.strip())
+        self._check_identity()
         for name, value in (("service", self.service or "none"), ("namespace", self.namespace)):
             if not _NAME.fullmatch(value):
                 raise ConfigError(f"{name}={value!r}: expected a DNS label (a-z, 0-9 and '-'), like 'reviews'")
-        if not all(_NAME.fullmatch(part) for part in self.service_account.split(".")):
+        if self.service_account and not all(_NAME.fullmatch(part) for part in self.service_account.split(".")):
             raise ConfigError(f"service_account={self.service_account!r}: expected a DNS name (a-z, 0-9, '-' and '.')")
         for key, value in self.labels.items():
             if not key or not isinstance(value, str) or (value and not _LABEL.fullmatch(value)):
@@ -58,6 +70,8 @@ class Settings:
             raise ConfigError(f"port={self.port}: expected 1 to 65535")
         if self.port is not None and not self.service:
             raise ConfigError("port is given but service (MESHLIB_SERVICE) is not: which service does this process serve?")
+        if not 0 <= self.mesh_port < 65536:
+            raise ConfigError(f"mesh_port={self.mesh_port}: expected 1 to 65535, or 0 for none")
         if not 0 <= self.service_port < 65536:
             raise ConfigError(f"service_port={self.service_port}: expected 1 to 65535, or 0 for 80")
         if self.weight < 1:
@@ -65,12 +79,35 @@ class Settings:
         if not 0 <= self.drain_seconds < float("inf"):
             raise ConfigError(f"drain_seconds={self.drain_seconds}: expected a number of seconds, 0 or more")
 
+    def _check_identity(self) -> None:
+        if self.insecure_dev:
+            for target in self.control.split(","):
+                host, _ = check_address("control", target.strip())
+                if host != "localhost" and not host.startswith("127.") and host != "::1":
+                    raise ConfigError(f"insecure_dev: control={target.strip()!r} is not on this machine; expected 127.0.0.1")
+            if self.token_file or self.ca_file or self.ca_sha256 or self.identity_dir:
+                raise ConfigError(
+                    "insecure_dev contradicts token_file, ca_file, ca_sha256 and identity_dir: leave one side out"
+                )
+        if self.ca:
+            check_address("ca", self.ca)
+        if self.ca_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.ca_sha256.replace(":", "")):
+            raise ConfigError(f"ca_sha256={self.ca_sha256!r}: expected 64 hex digits, as `meshctl ca bundle` prints them")
+
+    @property
+    def ca_address(self) -> str:
+        """``host:port`` that hands out certificates."""
+        if self.ca:
+            return self.ca
+        host = self.control.split(",")[0].strip().rpartition(":")[0]
+        return f"{host}:{DEFAULT_CA_PORT}"
+
     def workload(self) -> Workload:
         """Who this process is.  The instance is made unique here, so a forked child gets one of its own."""
         return Workload(
             service=self.service,
             namespace=self.namespace,
-            service_account=self.service_account,
+            service_account=self.service_account or "default",
             labels=dict(self.labels),
             locality=Locality.parse(self.locality),
             instance=self.instance or f"{self.service or 'client'}-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}",
@@ -99,6 +136,13 @@ _VARIABLES = {
     "MESHLIB_INSTANCE": "instance",
     "MESHLIB_WEIGHT": "weight",
     "MESHLIB_DRAIN_SECONDS": "drain_seconds",
+    "MESHLIB_TOKEN_FILE": "token_file",
+    "MESHLIB_CA": "ca",
+    "MESHLIB_CA_FILE": "ca_file",
+    "MESHLIB_CA_SHA256": "ca_sha256",
+    "MESHLIB_IDENTITY_DIR": "identity_dir",
+    "MESHLIB_INSECURE_DEV": "insecure_dev",
+    "MESHLIB_MESH_PORT": "mesh_port",
 }
 """Every variable that is read, and the argument that it stands for."""
 
@@ -121,8 +165,12 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, object]:
 def _parse(variable: str, name: str, text: str) -> object:
     if name == "labels":
         return parse_labels(variable, text)
+    if name == "insecure_dev":
+        if text not in ("0", "1", "false", "true"):
+            raise ConfigError(f"{variable}={text!r}: expected 1 or 0")
+        return text in ("1", "true")
     try:
-        if name in ("port", "service_port", "weight"):
+        if name in ("port", "service_port", "mesh_port", "weight"):
             return int(text)
         if name == "drain_seconds":
             return float(text)

@@ -29,6 +29,7 @@ from meshlib_control.catalog.offers import Offer
 from meshlib_control.consul.agent import AgentService
 
 REGISTERED = "meshlib-instance"
+MTLS = "istio"  # as in Istio's label security.istio.io/tlsMode
 _LOCALITY = ("region", "zone", "sub_zone")
 _OURS = frozenset(
     {"namespace", "locality", *_LOCALITY, "weight", "service-port", "protocol", "service-account", REGISTERED},
@@ -72,6 +73,7 @@ def agent_service(instance_id: str, registration: Registration, *, ttl: float, d
         "protocol": registration.protocol,
         "service-account": registration.service_account,
         "service-port": str(registration.service_port) if registration.service_port else "",
+        "tls-mode": MTLS if registration.mtls else "",
     }
     tags = [f"{key}={value}" for key, value in sorted(registration.labels.items())]
     if registration.namespace != "default":
@@ -119,6 +121,7 @@ def _offer(entry: Mapping[str, Any], domain: str) -> Offer | None:
             weight=max(1, weight),
             health=health,
             service_account=str(meta.get("service-account") or tags.get("service-account") or ""),
+            mtls=(meta.get("tls-mode") or tags.get("tls-mode")) == MTLS,
         ),
         service_port=_port(meta.get("service-port")),
         protocol=str(meta.get("protocol") or tags.get("protocol") or "http").lower(),

@@ -47,6 +47,7 @@ class Registration:
     locality: str = ""  # "region/zone/sub_zone"
     weight: int = 1
     service_account: str = ""
+    mtls: bool = False  # the port speaks the mesh's mTLS
 
     def __post_init__(self) -> None:
         for name in ("service", "namespace", "protocol"):

@@ -120,6 +120,7 @@ def _offer(record: Record, domain: str) -> Offer:
             weight=registration.weight,
             health=InstanceHealth.HEALTHY if record.ready else InstanceHealth.UNHEALTHY,
             service_account=registration.service_account,
+            mtls=registration.mtls,
         ),
         service_port=registration.service_port,
         protocol=registration.protocol,

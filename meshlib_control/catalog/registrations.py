@@ -94,6 +94,11 @@ class Registrations:
         """End a lease at once; one that is not there is fine."""
         await self._heard(leases.Deregister(instance_id), instance_id)
 
+    def registration(self, instance_id: str) -> Registration | None:
+        """What is known of this instance, whichever replica it speaks to; None: nothing, or that it is gone."""
+        lease = self.table.leases.get(instance_id)
+        return lease.record.registration if lease is not None and lease.record.standing is leases.Standing.UP else None
+
     @property
     def unwritten(self) -> frozenset[str]:
         """Instances whose lease the store does not have yet as it is."""

@@ -38,7 +38,10 @@ class Refused(Failure):
 class ControlClient:
     """One command's connection to the control service.  Use as a context manager, or `close` it."""
 
-    def __init__(self, server: str, *, timeout: float = 10.0, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, server: str, *, timeout: float = 10.0, transport: httpx.BaseTransport | None = None, token: str = ""
+    ) -> None:
+        """`token` is only sent where nobody can read it on the way: to this machine, or over TLS."""
         self.server = server.rstrip("/")
         try:
             url = httpx.URL(self.server)
@@ -48,7 +51,8 @@ class ControlClient:
             raise _bad_server(server, "expected http://HOST:PORT")
         # Proxies of the environment are for the world outside, never for this machine.
         loopback = url.host in ("localhost", "127.0.0.1", "::1")
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, trust_env=not loopback)
+        headers = {"Authorization": f"Bearer {token}"} if token and (loopback or url.scheme == "https") else {}
+        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, trust_env=not loopback, headers=headers)
 
     def __enter__(self) -> ControlClient:
         return self

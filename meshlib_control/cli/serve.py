@@ -14,10 +14,15 @@ from meshlib_control.cli import output
 from meshlib_control.cli.failures import FAILED, OK, USAGE, Failure
 from meshlib_control.settings import (
     DEFAULT_ADMIN_PORT,
+    DEFAULT_CA_PORT,
+    DEFAULT_INSECURE_XDS_PORT,
     DEFAULT_XDS_PORT,
     Address,
+    Security,
     Settings,
     SettingsError,
+    admin_token_file,
+    ca_key_file,
     default_data_dir,
     sqlite_url,
 )
@@ -26,10 +31,17 @@ from meshlib_control.settings import (
 @click.command()
 @click.option(
     "--listen",
-    default=f"127.0.0.1:{DEFAULT_XDS_PORT}",
+    default="",
+    metavar="IP:PORT",
+    help=f"xDS and registry for clients; port 0: any.  [default: 127.0.0.1:{DEFAULT_XDS_PORT}; with --insecure-dev"
+    f" 127.0.0.1:{DEFAULT_INSECURE_XDS_PORT}]",
+)
+@click.option(
+    "--ca-listen",
+    default=f"127.0.0.1:{DEFAULT_CA_PORT}",
     show_default=True,
     metavar="IP:PORT",
-    help="xDS for clients; port 0: any.",
+    help="Certificates, for callers that have none yet; port 0: any.",
 )
 @click.option(
     "--admin",
@@ -85,9 +97,29 @@ from meshlib_control.settings import (
     help="A registered instance that is silent for this long is dropped.",
 )
 @click.option(
+    "--trust-domain", default="cluster.local", show_default=True, metavar="NAME", help="Of all identities: spiffe://NAME/..."
+)
+@click.option(
+    "--ca-key",
+    default="",
+    envvar="MESHCTL_CA_KEY",
+    metavar="SOURCE",
+    help="What encrypts the CA's keys in the store: file:PATH, env:NAME or command:WORDS.  [default: a file in --data]",
+)
+@click.option(
+    "--ca-chain",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Your own root or intermediate, with those above it (PEM), instead of a root that is made here.",
+)
+@click.option("--ca-chain-key", type=click.Path(path_type=Path), metavar="FILE", help="The private key of --ca-chain (PEM).")
+@click.option(
+    "--jwt-issuers", type=click.Path(path_type=Path), metavar="FILE", help="Who else may say who a caller is: OIDC, Kubernetes."
+)
+@click.option(
     "--insecure-dev",
     is_flag=True,
-    help="Allow other addresses than loopback although nothing is encrypted or authenticated yet.",
+    help="Without any certificates, on loopback only: whoever can connect is trusted, for everything.",
 )
 @click.option(
     "--log-level",
@@ -102,7 +134,7 @@ from meshlib_control.settings import (
 def serve(**options: Any) -> None:
     """Run the control service until SIGTERM or Ctrl-C.
 
-    One line on stdout says where it listens: xds=127.0.0.1:15010 admin=http://127.0.0.1:15014
+    One line on stdout says where it listens: xds=127.0.0.1:15012 ca=127.0.0.1:15013 admin=http://127.0.0.1:15014
     """
     logging.basicConfig(
         stream=sys.stderr, level=options["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -116,17 +148,35 @@ def serve(**options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> Settings:
+    data: Path = options["data"] or default_data_dir()
+    store: str = options["store"] or sqlite_url(data)
+    port = DEFAULT_INSECURE_XDS_PORT if options["insecure_dev"] else DEFAULT_XDS_PORT
     return Settings(
-        store=options["store"] or sqlite_url(options["data"] or default_data_dir()),
-        listen=Address.parse(options["listen"], where="--listen"),
+        store=store,
+        listen=Address.parse(options["listen"] or f"127.0.0.1:{port}", where="--listen"),
         admin=Address.parse(options["admin"], where="--admin"),
+        security=None if options["insecure_dev"] else _security(options, data, store),
         consul_catalog=options["consul_catalog"],
         mesh_domain=options["mesh_domain"],
         config=options["config"],
-        insecure_dev=options["insecure_dev"],
         debounce_quiet=options["debounce"],
         debounce_max=options["debounce_max"],
         lease_ttl=options["lease_ttl"],
+    )
+
+
+def _security(options: dict[str, Any], data: Path, store: str) -> Security:
+    key: str = options["ca_key"]
+    if not key and store.startswith("sqlite://"):
+        key = f"file:{ca_key_file(data)}"
+    return Security(
+        trust_domain=options["trust_domain"],
+        ca_listen=Address.parse(options["ca_listen"], where="--ca-listen"),
+        ca_key=key,
+        ca_chain=options["ca_chain"],
+        ca_chain_key=options["ca_chain_key"],
+        jwt_issuers=options["jwt_issuers"],
+        admin_token=admin_token_file(data),
     )
 
 
@@ -138,13 +188,16 @@ def _run(settings: Settings, form: str) -> int:
     from meshlib_control.errors import ControlServiceError
 
     def announce(service: ControlService) -> None:
-        addresses = {"xds": service.xds_address, "admin": f"http://{service.admin_address}"}
+        addresses = {"xds": service.xds_address, "ca": service.ca_address, "admin": f"http://{service.admin_address}"}
+        if not service.ca_address:
+            del addresses["ca"]
         click.echo(
             json.dumps(addresses) if form == "json" else " ".join(f"{name}={value}" for name, value in addresses.items())
         )
         sys.stdout.flush()
 
-    output.say(_warning(settings))
+    if settings.security is None:
+        output.say(_WARNING)
     try:
         asyncio.run(ControlService(settings).run(ready=announce))
     except (ControlServiceError, OSError) as error:
@@ -152,8 +205,7 @@ def _run(settings: Settings, form: str) -> int:
     return OK
 
 
-def _warning(settings: Settings) -> str:
-    reach = (
-        "EVERYBODY ON THE NETWORK can read and change the mesh" if settings.insecure_dev else "only this machine can connect"
-    )
-    return f"WARNING: NOTHING IS ENCRYPTED OR AUTHENTICATED YET: {reach}. For development only."
+_WARNING = (
+    "WARNING: --insecure-dev: NOTHING IS ENCRYPTED OR AUTHENTICATED: every process on this machine can read and change"
+    " the mesh. For development only."
+)

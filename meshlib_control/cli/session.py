@@ -40,7 +40,7 @@ class Session:
             from meshlib_control.cli.client import ControlClient
 
             transport = click.get_current_context().find_object(httpx.BaseTransport)
-            self._client = ControlClient(self.server, timeout=self.timeout, transport=transport)
+            self._client = ControlClient(self.server, timeout=self.timeout, transport=transport, token=_token())
         return self._client
 
     def emit(
@@ -48,3 +48,19 @@ class Session:
     ) -> None:
         """Print the result in the form that was asked for."""
         output.emit(self.form, value, human=human, names=names)
+
+
+def _token() -> str:
+    """``MESHCTL_TOKEN``, else the one that a control service of this user has left in ``MESHCTL_TOKEN_FILE`` or its folder."""
+    import os
+    from pathlib import Path
+
+    from meshlib_control.settings import admin_token_file, default_data_dir
+
+    if token := os.environ.get("MESHCTL_TOKEN", "").strip():
+        return token
+    file = os.environ.get("MESHCTL_TOKEN_FILE", "")
+    try:
+        return (Path(file) if file else admin_token_file(default_data_dir())).read_text().strip()
+    except OSError:
+        return ""  # a service with --insecure-dev asks for none; any other says what is missing

@@ -63,7 +63,7 @@ class ControlService:
     def start(self) -> None:
         """Start it; again on the ports that it had before."""
         listen, admin = self.xds or "127.0.0.1:0", self.admin.removeprefix("http://") or "127.0.0.1:0"
-        options = ["--listen", listen, "--admin", admin, "--lease-ttl", f"{LEASE:g}", *self._store]
+        options = ["--listen", listen, "--admin", admin, "--lease-ttl", f"{LEASE:g}", "--insecure-dev", *self._store]
         self._show(meshctl("serve", *options).shown)
         self._process = self._group.start("control", meshctl("serve", *options, "-o", "json", "--log-level", "warning"))
         addresses = json.loads(self._process.first_line(START_TIMEOUT))

@@ -80,7 +80,7 @@ class Fleet:
         self._group.stop(running, signal.SIGKILL)
 
     def _environment(self, service: str) -> dict[str, str]:
-        return {"MESHLIB_CONTROL": self._control.xds, "MESHLIB_SERVICE": service}
+        return {"MESHLIB_CONTROL": self._control.xds, "MESHLIB_INSECURE_DEV": "1", "MESHLIB_SERVICE": service}
 
 
 def server(application: str, port: int, *, wsgi: bool, **environment: str) -> Command:

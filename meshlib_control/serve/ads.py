@@ -11,11 +11,13 @@ from typing import Any, Generic, TypeVar
 import grpc
 import grpc.aio
 
+from meshlib import SpiffeId
 from meshlib.xds.proto import core_pb2
 from meshlib.xds.types import ADS_SERVICE
 from meshlib_control.compile.node import Node
 from meshlib_control.serve.cache import Compiler, ResourceCache, ScopeResources
 from meshlib_control.serve.dialects import DELTA, STATE_OF_THE_WORLD, BadRequest, Dialect
+from meshlib_control.serve.identity import Callers, NotAllowed
 from meshlib_control.serve.nodes import node_of
 from meshlib_control.serve.push import Debounce, PushLoop
 from meshlib_control.serve.session import Session
@@ -33,16 +35,26 @@ GREETING = (("meshlib-control", "1"),)
 class _Client:
     """One stream."""
 
-    def __init__(self, session: Session, context: Any, since: float) -> None:
+    def __init__(self, session: Session, context: Any, since: float, identity: SpiffeId | None) -> None:
         self.session = session
+        self.identity = identity
         self._context = context
         self._since = since
         self._writing: asyncio.Task[None] | None = None
+        self.expelled = False
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving = serving
 
     def flush(self) -> None:
         """Begin to write what there is to say, unless that is being done already."""
         if self._writing is None and (response := self.session.next_response()) is not None:
             self._writing = asyncio.create_task(self._write(response))
+
+    def expel(self) -> None:
+        """End the stream from this side."""
+        self.expelled = True
+        self._serving.cancel()
 
     async def close(self) -> None:
         self.session.close()
@@ -81,14 +93,16 @@ class DiscoveryService(Generic[W]):
         debounce: Debounce | None = None,
         settle: float = DEFAULT_PERIOD,
         empty: bool = False,
+        callers: Callers | None = None,
     ) -> None:
         """`label`: of `world`, as for `publish`; `settle`: seconds in which nothing is taken from clients that come back;
-        `empty`: `world` has no services.
+        `empty`: `world` has no services; `callers`: who may ask (None: anybody, for anything).
         """
         self._clock: Callable[[], float] = time.monotonic
         self.cache = ResourceCache(compiler, world, label)
         self._settling = Settling(self._clock(), period=settle, empty=empty)
         self._push = PushLoop(self.cache, self, debounce or Debounce(), clock=self._clock)
+        self._callers = callers or Callers()
         self._clients: set[_Client] = set()
         self._observed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -164,17 +178,34 @@ class DiscoveryService(Generic[W]):
                     client.session.release()
                 self.flush()
 
-    def _bind(self, message: core_pb2.Node) -> tuple[Node, ScopeResources]:
-        node = node_of(message)
-        return node, self.cache.resources_for(node)
+    def expel(self, allowed: Callable[[SpiffeId], bool]) -> None:
+        """End the streams of those who are not allowed any more; they are told so when they come back."""
+        for client in tuple(self._clients):
+            if client.identity is not None and not allowed(client.identity):
+                logger.warning("ending the stream of %s", client.identity)
+                client.expel()
 
     def _method(self, dialect: Dialect) -> Callable[[Any, Any], Awaitable[None]]:
         async def serve_stream(_requests: Any, context: Any) -> None:
-            session = Session(dialect, self._bind, self._settling, label=lambda: self.cache.label)
-            client = _Client(session, context, time.time())
+            try:
+                identity = self._callers.caller(context)
+            except NotAllowed as error:
+                logger.warning("%s: %s", context.peer(), error)
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+
+            def bind(message: core_pb2.Node) -> tuple[Node, ScopeResources]:
+                node = node_of(message, identity)
+                return node, self.cache.resources_for(node)
+
+            session = Session(dialect, bind, self._settling, label=lambda: self.cache.label)
+            client = _Client(session, context, time.time(), identity)
             self._clients.add(client)
             try:
                 await self._converse(client, context)
+            except asyncio.CancelledError:
+                if not client.expelled:
+                    raise
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{client.identity} is not allowed here any more")
             finally:
                 self._clients.discard(client)
                 await client.close()
@@ -189,6 +220,9 @@ class DiscoveryService(Generic[W]):
                 return
             try:
                 client.session.receive(data)
+            except NotAllowed as error:
+                logger.warning("%s: %s", context.peer(), error)
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
             except BadRequest as error:
                 logger.warning("%s sent what no xDS client may send: %s", context.peer(), error)
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from google.protobuf.struct_pb2 import Struct
 
+from meshlib import SpiffeId
 from meshlib.xds.proto import core_pb2
 from meshlib_control.compile.node import Flavour, Node
+from meshlib_control.serve.identity import check_claims
 
 
-def node_of(message: core_pb2.Node) -> Node:
-    """What the client claims to be.  Claims only: where identities are configured, the certificate decides."""
+def node_of(message: core_pb2.Node, identity: SpiffeId | None = None) -> Node:
+    """Who asks.  Namespace and service account are those of `identity`, if there is one; everything else is a claim.
+
+    Raises `NotAllowed` when the metadata claims another namespace or service account (T05).
+    """
     metadata = message.metadata
+    namespace, account = _text(metadata, "NAMESPACE"), _text(metadata, "SERVICE_ACCOUNT")
+    check_claims(identity, namespace=namespace, service_account=account)
     locality = message.locality
     parts = (locality.region, locality.zone, locality.sub_zone)
     return Node(
         flavour=_flavour(message.user_agent_name),
         id=message.id,
         service=_text(metadata, "SERVICE"),
-        namespace=_text(metadata, "NAMESPACE") or "default",
-        service_account=_text(metadata, "SERVICE_ACCOUNT") or "default",
+        namespace=identity.namespace if identity else namespace or "default",
+        service_account=identity.service_account if identity else account or "default",
         labels=_labels(metadata),
         locality="/".join(parts).rstrip("/"),
     )

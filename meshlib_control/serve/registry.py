@@ -11,8 +11,10 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.message import Message
 
+from meshlib import SpiffeId
 from meshlib.xds.proto import registry_pb2
 from meshlib_control.catalog.leases import InvalidRegistration, Registration, Terms, UnknownInstance
+from meshlib_control.serve.identity import Callers, NotAllowed, check_claims
 
 logger = logging.getLogger("meshlib_control")
 
@@ -30,12 +32,33 @@ class Registrations(Protocol):
 
     async def deregister(self, instance_id: str) -> None: ...
 
+    def registration(self, instance_id: str) -> Registration | None:
+        """What is known under this id, whoever registered it and through whichever replica."""
+        ...
+
+
+MayServe = Callable[[SpiffeId, str], bool]
+"""Whether an identity may register instances of a service (its short name) in its own namespace."""
+
+
+def of_its_own_name(identity: SpiffeId, service: str) -> bool:
+    """The rule without further grants: a service account registers the service that bears its name."""
+    return identity.service_account == service
+
 
 class RegistryService:
-    """``meshlib.registry.v1.Registry`` over `registrations`."""
+    """``meshlib.registry.v1.Registry`` over `registrations`.
 
-    def __init__(self, registrations: Registrations) -> None:
+    Where callers have identities, an identity registers only what `may_serve` lets it, as itself, and renews and ends only
+    what it has registered.
+    """
+
+    def __init__(
+        self, registrations: Registrations, callers: Callers | None = None, may_serve: MayServe = of_its_own_name
+    ) -> None:
         self._registrations = registrations
+        self._callers = callers or Callers()
+        self._may_serve = may_serve
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server needs."""
@@ -49,10 +72,15 @@ class RegistryService:
         )
 
     async def _register(self, request: registry_pb2.RegisterRequest, context: Any) -> registry_pb2.RegisterResponse:
+        identity = await self._caller(context)
         try:
-            registration = _registration(request, context.peer())
+            registration = _registration(request, context.peer(), identity)
+            self._check(registration, identity)
         except InvalidRegistration as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+        except NotAllowed as error:
+            await _refused(context, error)
             raise
         terms = await self._registrations.register(registration)
         logger.info("registered %s: %s:%d", registration.instance_id, registration.address, registration.port)
@@ -62,6 +90,7 @@ class RegistryService:
         return response
 
     async def _renew(self, request: registry_pb2.RenewRequest, context: Any) -> registry_pb2.RenewResponse:
+        await self._owner(request.instance_id, context)
         try:
             await self._registrations.renew(request.instance_id, ready=request.ready)
         except UnknownInstance as error:
@@ -69,26 +98,68 @@ class RegistryService:
         return registry_pb2.RenewResponse()
 
     async def _deregister(self, request: registry_pb2.DeregisterRequest, context: Any) -> registry_pb2.DeregisterResponse:
+        await self._owner(request.instance_id, context)
         await self._registrations.deregister(request.instance_id)
         logger.info("deregistered %s", request.instance_id)
         return registry_pb2.DeregisterResponse()
 
+    async def _caller(self, context: Any) -> SpiffeId | None:
+        try:
+            return self._callers.caller(context)
+        except NotAllowed as error:
+            logger.warning("%s: %s", context.peer(), error)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+            raise
 
-def _registration(request: registry_pb2.RegisterRequest, peer: str) -> Registration:
-    """Raises `InvalidRegistration`.  A workload that does not know its address is taken at the one it calls from."""
+    async def _owner(self, instance_id: str, context: Any) -> None:
+        """Abort unless the caller is who registered the instance.  An instance that nobody registered has no owner."""
+        identity = await self._caller(context)
+        known = self._registrations.registration(instance_id)
+        if identity is None or known is None:
+            return
+        if (known.namespace, known.service_account) != (identity.namespace, identity.service_account):
+            await _refused(context, NotAllowed(f"{identity} has not registered {instance_id!r}"))
+
+    def _check(self, registration: Registration, identity: SpiffeId | None) -> None:
+        """Raises `NotAllowed`."""
+        if identity is None:
+            return
+        if registration.namespace != identity.namespace or not self._may_serve(identity, registration.service):
+            raise NotAllowed(
+                f"{identity} may not register {registration.service}.{registration.namespace}: a service account registers the"
+                " service of its own name and namespace, and what workloadGrants of the MeshConfig lets it"
+            )
+        known = self._registrations.registration(registration.instance_id)
+        if known is not None and (known.namespace, known.service_account) != (identity.namespace, identity.service_account):
+            raise NotAllowed(f"{registration.instance_id!r} was registered by another identity")
+
+
+async def _refused(context: Any, error: NotAllowed) -> None:
+    logger.warning("%s: %s", context.peer(), error)
+    await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+
+
+def _registration(request: registry_pb2.RegisterRequest, peer: str, identity: SpiffeId | None) -> Registration:
+    """Raises `InvalidRegistration` and `NotAllowed`.
+
+    A workload that does not know its address is taken at the one it calls from; what its certificate says of it is not asked.
+    """
+    check_claims(identity, namespace=request.namespace, service_account=request.service_account)
     locality = request.locality
     return Registration(
         instance_id=request.instance_id,
         service=request.service,
         address=request.address or peer_address(peer),
         port=request.port,
-        namespace=request.namespace,
+        namespace=identity.namespace if identity else request.namespace,
         service_port=request.service_port,
         protocol=request.protocol,
         labels=dict(request.labels),
         locality="/".join((locality.region, locality.zone, locality.sub_zone)).rstrip("/"),
         weight=request.weight,
-        service_account=request.service_account,
+        service_account=identity.service_account if identity else request.service_account,
+        # Without an identity there is nothing that it could show to its callers.
+        mtls=request.mtls and identity is not None,
     )
 
 

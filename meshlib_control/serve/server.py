@@ -33,17 +33,28 @@ class PortUnavailable(ControlServiceError):
     """The address cannot be listened on."""
 
 
-class GrpcServer:
-    """Listens on one address.  Plaintext: `settings` allows that on loopback, or if the operator insists."""
+AGE: tuple[tuple[str, int], ...] = (
+    # A stream outlives the certificate that it was opened with, and the trust in it: it is renewed every hour (gRFC A9).
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 10_000),
+)
 
-    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        self._server = grpc.aio.server(options=OPTIONS)
+
+class GrpcServer:
+    """Listens on one address.  Without credentials it is plaintext, which `settings` allows on loopback only."""
+
+    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], credentials: grpc.ServerCredentials | None = None) -> None:
+        self._credentials = credentials
+        self._server = grpc.aio.server(options=OPTIONS if credentials is None else (*OPTIONS, *AGE))
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
     async def start(self, address: str) -> int:
         """Listen on ``host:port`` and return the port, which the system chooses for 0.  Raises `PortUnavailable`."""
         try:
-            port: int = self._server.add_insecure_port(address)
+            if self._credentials is None:
+                port: int = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise PortUnavailable(f"cannot listen on {address}: {error}") from error
         await self._server.start()

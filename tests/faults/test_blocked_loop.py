@@ -137,7 +137,7 @@ async def test_f32_stream_and_registration_go_on(tmp_path: Path) -> None:
             return sorted(each["port"] for each in found if each["health"] == "healthy")
 
         def observe() -> list[list[int]]:
-            with Mesh(control=control.xds, service="late", port=b, drain_seconds=0.0) as late:
+            with Mesh(insecure_dev=True, control=control.xds, service="late", port=b, drain_seconds=0.0) as late:
                 late.serve_started()
                 eventually(lambda: b in healthy(), what="another service has come")
                 deadline = time.monotonic() + 3.0
@@ -147,7 +147,7 @@ async def test_f32_stream_and_registration_go_on(tmp_path: Path) -> None:
                     time.sleep(0.1)
             return seen
 
-        async with Mesh(control=control.xds, service="shop", port=a, drain_seconds=0.0) as mesh:
+        async with Mesh(insecure_dev=True, control=control.xds, service="shop", port=a, drain_seconds=0.0) as mesh:
             mesh.serve_started()
             await asyncio.to_thread(eventually, lambda: healthy() == [a], what="registered")
             mesh.prefetch("late")

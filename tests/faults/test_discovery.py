@@ -68,7 +68,7 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
         control = Control(folder, "--consul-catalog", consul.url)
         await asyncio.to_thread(control.start)
         stack.push_async_callback(asyncio.to_thread, control.kill)
-        mesh = await stack.enter_async_context(Mesh(control=control.xds))
+        mesh = await stack.enter_async_context(Mesh(insecure_dev=True, control=control.xds))
         made = Bench(consul, control, mesh, servers)
         made.register(*servers)
         mesh.prefetch("reviews")

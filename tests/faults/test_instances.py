@@ -42,6 +42,7 @@ class Instance:
         environ |= {
             "PYTHONPATH": str(ROOT),
             "MESHLIB_CONTROL": control.xds,
+            "MESHLIB_INSECURE_DEV": "1",
             "MESHLIB_SERVICE": "shop",
             "MESHLIB_PORT": str(self.port),
             "EXECUTED_FOLDER": str(folder),
@@ -111,7 +112,7 @@ def endpoints(mesh: Mesh) -> set[int]:
 @asynccontextmanager
 async def loading(fleet: Fleet, run: str) -> AsyncIterator[tuple[Mesh, Load]]:
     """Every other request is a GET, the others are POSTs; each has a target of its own: ``/run/number``."""
-    async with Mesh(control=fleet.control.xds) as mesh:
+    async with Mesh(insecure_dev=True, control=fleet.control.xds) as mesh:
         mesh.prefetch("shop")
         await asyncio.to_thread(eventually, lambda: endpoints(mesh) == fleet.ports(), what="the client knows them all")
         async with httpx.AsyncClient(transport=AsyncMeshTransport(mesh), timeout=SLACK) as client:

@@ -127,8 +127,8 @@ def test_a_line_on_stderr_says_that_nothing_is_encrypted(own: Control) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--listen", "0.0.0.0:0"), "insecure-dev"),
-        (("--admin", "0.0.0.0:0"), "insecure-dev"),
+        (("--insecure-dev", "--listen", "0.0.0.0:0"), "insecure-dev"),
+        (("--admin", "0.0.0.0:0"), "not encrypted"),
         (("--listen", "nonsense"), "not an address"),
         (("--config", "/does/not/exist"), "does not exist"),
         (("--debounce", "-1"), "--debounce"),

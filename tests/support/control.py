@@ -19,12 +19,17 @@ DEADLINE = 60.0  # seconds; generous, since the machine may be busy
 
 
 class Control:
-    """The control service over an embedded store in `directory`, stopped at the end of the block."""
+    """The control service over an embedded store in `directory`, stopped at the end of the block.
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    `secure`: with certificates; otherwise it is started with ``--insecure-dev``.
+    """
+
+    def __init__(self, directory: Path, *arguments: str, secure: bool = False) -> None:
         self.directory = directory
         self.arguments = arguments
+        self.secure = secure
         self.xds = ""
+        self.ca = ""
         self.admin = ""
         self._log = directory / "control.log"
         self._process: subprocess.Popen[str] | None = None
@@ -39,6 +44,7 @@ class Control:
     def start(self) -> None:
         command = [sys.executable, "-m", "meshlib_control", "serve", "--data", str(self.directory)]
         command += ["--listen", self.xds or "127.0.0.1:0", "--admin", self.admin.removeprefix("http://") or "127.0.0.1:0"]
+        command += ["--ca-listen", self.ca or "127.0.0.1:0"] if self.secure else ["--insecure-dev"]
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
                 [*command, *self.arguments], stdout=subprocess.PIPE, stderr=log, text=True, env=_environment()
@@ -46,7 +52,7 @@ class Control:
         assert self._process.stdout is not None
         words = _line(self._process.stdout, self.log).split()
         addresses = dict(word.split("=", 1) for word in words)
-        self.xds, self.admin = addresses["xds"], addresses["admin"]
+        self.xds, self.admin, self.ca = addresses["xds"], addresses["admin"], addresses.get("ca", "")
 
     @property
     def process(self) -> subprocess.Popen[str]:
@@ -74,10 +80,16 @@ class Control:
 
     def meshctl(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command against this service."""
-        return meshctl(*arguments, text=text, env={"MESHCTL_SERVER": self.admin})
+        return meshctl(*arguments, text=text, env=self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What meshctl has to know."""
+        return {"MESHCTL_SERVER": self.admin, "MESHCTL_TOKEN_FILE": str(self.directory / "admin-token")}
 
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.admin, timeout=DEADLINE, trust_env=False)
+        headers = {"authorization": f"Bearer {(self.directory / 'admin-token').read_text().strip()}"} if self.secure else {}
+        return httpx.Client(base_url=self.admin, timeout=DEADLINE, trust_env=False, headers=headers)
 
     def get(self, path: str, **parameters: str) -> Any:
         """The JSON that the API answers; much quicker than a meshctl process, so the way to wait for something."""

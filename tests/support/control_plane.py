@@ -79,6 +79,9 @@ class MemoryRegistrations:
         self.heard.append("deregister")
         self.known.pop(instance_id, None)
 
+    def registration(self, instance_id: str) -> Registration | None:
+        return self.known.get(instance_id)
+
 
 class ControlPlane:
     """In a thread with an event loop of its own.  Stopped and started again, it is on the same port."""

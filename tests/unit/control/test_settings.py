@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshlib_control.settings import Address, Settings, SettingsError, default_data_dir, sqlite_url
+from meshlib_control.settings import Address, Security, Settings, SettingsError, default_data_dir, sqlite_url
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,28 @@ def test_what_is_no_address(text: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
-def test_other_addresses_than_loopback_need_a_word(host: str) -> None:
-    """Nothing is encrypted or authenticated yet."""
+def test_plaintext_stays_on_this_machine(host: str) -> None:
+    """T06: no word lifts this, neither for clients without certificates nor for the REST API."""
     with pytest.raises(SettingsError, match="insecure-dev"):
         Settings(listen=Address(host, 1))
-    with pytest.raises(SettingsError, match="insecure-dev"):
-        Settings(admin=Address(host, 1))
-    assert Settings(listen=Address(host, 1), insecure_dev=True).listen.host == host
+    with pytest.raises(SettingsError, match="not encrypted"):
+        Settings(admin=Address(host, 1), security=Security())
+    assert Settings(listen=Address(host, 1), security=Security(ca_listen=Address(host, 2))).listen.host == host
+
+
+def test_halves_of_a_certificate_authority(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    with pytest.raises(SettingsError, match="half"):
+        Settings(security=Security(ca_chain=tmp_path / "ca.pem"))
+    with pytest.raises(SettingsError, match="does not exist"):
+        Settings(security=Security(jwt_issuers=tmp_path / "missing"))
+
+
+def test_keys_in_consul_are_encrypted_with_one_that_is_not_there() -> None:
+    """T10."""
+    with pytest.raises(SettingsError, match="--ca-key"):
+        Settings(store="consul://127.0.0.1:8500", security=Security())
+    Settings(store="consul://127.0.0.1:8500", security=Security(ca_key="env:KEY"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1"])

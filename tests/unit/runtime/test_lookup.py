@@ -101,7 +101,7 @@ def test_the_callers_own_tls_passes_or_not(exchange: Exchanging, authority: str,
 def test_a_control_service_that_cannot_be_reached_fails_the_first_call_at_once(exchange: Exchanging) -> None:
     """And it says so, with its address, and which host was asked for."""
     unreachable = pytest.raises(errors.TargetUnknown, match=r"unreachable.*127\.0\.0\.1:1.*authority=reviews:80")
-    with Mesh(control="127.0.0.1:1") as mesh, unreachable:
+    with Mesh(insecure_dev=True, control="127.0.0.1:1") as mesh, unreachable:
         exchange(mesh, get("reviews:80"))
 
 

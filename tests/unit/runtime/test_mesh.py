@@ -51,7 +51,7 @@ class Slow(StaticControl):
 
 def test_nothing_runs_before_the_first_use() -> None:
     threads = set(threading.enumerate())
-    mesh = Mesh(control="127.0.0.1:1", service="reviews", port=8080)
+    mesh = Mesh(insecure_dev=True, control="127.0.0.1:1", service="reviews", port=8080)
     assert set(threading.enumerate()) == threads
     assert "not started" in repr(mesh)
     assert "reviews.default" in repr(mesh)
@@ -122,7 +122,7 @@ def test_an_unreachable_control_service_is_named_when_readiness_is_waited_for() 
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-        with Mesh(control=address) as mesh, pytest.raises(errors.NotReady, match=address):
+        with Mesh(insecure_dev=True, control=address) as mesh, pytest.raises(errors.NotReady, match=address):
             mesh.wait_ready(0.5)
 
 
