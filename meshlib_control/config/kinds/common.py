@@ -69,3 +69,16 @@ class Percent(Element, frozen=True):
 
     value: float = 0.0
     """0 to 100."""
+
+
+class PolicyTargetReference(Element, frozen=True):
+    """A resource that a policy is attached to."""
+
+    kind: Annotated[str, Meta(max_length=63)]
+    """Its kind."""
+    name: Annotated[str, Meta(max_length=253)]
+    """Its name."""
+    group: Annotated[str, Meta(max_length=253)] = ""
+    """Its API group."""
+    namespace: str = ""
+    """Has to be left out: it is that of the policy."""
