@@ -138,6 +138,13 @@ _ROWS = (
         "The resource says nothing, or a value that is needed is empty.",
         "Say what it should do.",
     ),
+    Code(
+        "MSH0144",
+        ERROR,
+        "bad trust setting",
+        "Not a trust domain, or not the certificates of its authorities.",
+        "Correct it; a trust domain is written as in a SPIFFE ID, roots are public certificates in PEM.",
+    ),
     Code("MSH0150", WARNING, "superseded", "The field still works, but has been replaced.", "Use the field named."),
     Code(
         "MSH0151",
@@ -220,6 +227,42 @@ _ROWS = (
         "header condition is ignored",
         "Istio ignores conditions on headers named uri, scheme, method and authority.",
         "Use the match field of that name.",
+    ),
+    # mTLS: both ends of a connection have to mean the same.
+    Code(
+        "MSH0311",
+        WARNING,
+        "plaintext towards STRICT",
+        "A DestinationRule has callers send plaintext or TLS of another kind to workloads that accept mTLS only.",
+        "Remove `tls` from the DestinationRule, or relax the PeerAuthentication.",
+    ),
+    Code(
+        "MSH0312",
+        WARNING,
+        "mTLS towards plaintext",
+        "A DestinationRule has callers use mTLS to workloads that do not speak it.",
+        "Remove `tls` from the DestinationRule: callers then use mTLS where it is spoken.",
+    ),
+    Code(
+        "MSH0313",
+        WARNING,
+        "plaintext instance under STRICT",
+        "An instance does not speak mTLS, although its PeerAuthentication is STRICT: calls reach it unprotected.",
+        "Start it with an identity, or exempt it by a PeerAuthentication of its own.",
+    ),
+    Code(
+        "MSH0314",
+        WARNING,
+        "PeerAuthentication without effect",
+        "It cannot hold for any workload, or an older one of the same level holds.",
+        "Correct the selector, or put them into one resource.",
+    ),
+    Code(
+        "MSH0315",
+        INFO,
+        "TLS that gRPC's own clients cannot do",
+        "gRPC clients that use xds:/// themselves have no files of certificates: they do not get this cluster and calls fail.",
+        "Call the host through meshlib, or with TLS of the application's own.",
     ),
 )
 

@@ -8,14 +8,24 @@ from types import MappingProxyType
 from typing import Any
 
 from meshlib_control.config import unsupported
-from meshlib_control.config.kinds import DestinationRule, Element, MeshConfig, ServiceEntry, VirtualService, WorkloadEntry
+from meshlib_control.config.kinds import (
+    DestinationRule,
+    Element,
+    MeshConfig,
+    PeerAuthentication,
+    ServiceEntry,
+    VirtualService,
+    WorkloadEntry,
+)
 from meshlib_control.config.problems import Problem
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
+from meshlib_control.config.validate.peer_authentication import check_peer_authentication
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
 from meshlib_control.config.validate.virtual_service import check_virtual_service
 
 ISTIO_NETWORKING = "networking.istio.io"
+ISTIO_SECURITY = "security.istio.io"
 OWN_GROUP = "meshlib.io"
 
 
@@ -41,6 +51,7 @@ class Kind:
 
 
 _ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
+_SECURITY_VERSIONS = ("v1", "v1beta1")
 
 _KINDS = (
     Kind(
@@ -74,6 +85,13 @@ _KINDS = (
         WorkloadEntry,
         check_workload_entry,
         unsupported.WORKLOAD_ENTRY,
+    ),
+    Kind(
+        "PeerAuthentication",
+        ISTIO_SECURITY,
+        _SECURITY_VERSIONS,
+        PeerAuthentication,
+        check_peer_authentication,
     ),
     Kind("MeshConfig", OWN_GROUP, ("v1",), MeshConfig, check_mesh_config, unsupported.MESH_CONFIG, only_name="mesh"),
 )

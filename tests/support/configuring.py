@@ -9,13 +9,23 @@ import yaml
 
 from meshlib_control.catalog.model import CatalogSnapshot, Instance, Port, Service, registered_host
 from meshlib_control.compile import World
-from meshlib_control.config.kinds import DestinationRule, Element, MeshConfig, ServiceEntry, VirtualService, WorkloadEntry
+from meshlib_control.compile.trust import Trust
+from meshlib_control.config.kinds import (
+    DestinationRule,
+    Element,
+    MeshConfig,
+    PeerAuthentication,
+    ServiceEntry,
+    VirtualService,
+    WorkloadEntry,
+)
 from meshlib_control.config.model import ConfigResource, ConfigSet, Key
 from meshlib_control.config.schema import Reading, read
 
 KINDS: dict[str, type[Element]] = {
     "DestinationRule": DestinationRule,
     "MeshConfig": MeshConfig,
+    "PeerAuthentication": PeerAuthentication,
     "ServiceEntry": ServiceEntry,
     "VirtualService": VirtualService,
     "WorkloadEntry": WorkloadEntry,
@@ -58,7 +68,14 @@ def registered(
     return Service(host, namespace, ports), {host: instances}
 
 
-def world(*texts: str, services: Iterable[tuple[Service, dict[str, tuple[Instance, ...]]]] = ()) -> World:
+INSECURE = Trust(secure=False)
+"""A mesh without identities."""
+
+
+def world(
+    *texts: str, services: Iterable[tuple[Service, dict[str, tuple[Instance, ...]]]] = (), trust: Trust = INSECURE
+) -> World:
+    """Without identities unless `trust` says otherwise."""
     found = list(services)
     instances = {host: items for _, by_host in found for host, items in by_host.items()}
-    return World.of(config_set(*texts), catalog([service for service, _ in found], instances))
+    return World.of(config_set(*texts), catalog([service for service, _ in found], instances), trust=trust)

@@ -1,6 +1,15 @@
 """The kinds, as immutable structs.  Which kinds exist, and what checks them, is in config.registry."""
 
-from meshlib_control.config.kinds.common import Destination, Duration, Element, Percent, PortSelector, StringMatch
+from meshlib_control.config.kinds.authorization_policy import AuthorizationPolicy
+from meshlib_control.config.kinds.common import (
+    Destination,
+    Duration,
+    Element,
+    Percent,
+    PolicyTargetReference,
+    PortSelector,
+    StringMatch,
+)
 from meshlib_control.config.kinds.destination_rule import (
     BackendUtilization,
     ClientTLSSettings,
@@ -27,7 +36,14 @@ from meshlib_control.config.kinds.destination_rule import (
     WorkloadSelector,
     ZoneAwareLbSetting,
 )
-from meshlib_control.config.kinds.mesh_config import MeshConfig, OutboundTrafficPolicy
+from meshlib_control.config.kinds.mesh_config import (
+    CertificateAuthority,
+    MeshConfig,
+    MeshTLS,
+    OutboundTrafficPolicy,
+    ProxyPathNormalization,
+)
+from meshlib_control.config.kinds.peer_authentication import MutualTLS, PeerAuthentication
 from meshlib_control.config.kinds.service_entry import LabelSelector, ServiceEntry, ServicePort, WorkloadEntry
 from meshlib_control.config.kinds.virtual_service import (
     CorsPolicy,
@@ -56,7 +72,9 @@ from meshlib_control.config.kinds.virtual_service import (
 )
 
 __all__ = [
+    "AuthorizationPolicy",
     "BackendUtilization",
+    "CertificateAuthority",
     "ClientTLSSettings",
     "ConnectionPool",
     "ConsistentHash",
@@ -90,11 +108,16 @@ __all__ = [
     "LocalityFailover",
     "LocalityLbSetting",
     "MeshConfig",
+    "MeshTLS",
+    "MutualTLS",
     "OutboundTrafficPolicy",
     "OutlierDetection",
+    "PeerAuthentication",
     "Percent",
+    "PolicyTargetReference",
     "PortSelector",
     "PortTrafficPolicy",
+    "ProxyPathNormalization",
     "ProxyProtocol",
     "RegexRewrite",
     "RetryBudget",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
 
 from meshlib_control.config.kinds.common import Duration, Element
 from meshlib_control.config.kinds.virtual_service import HTTPRetry
@@ -13,6 +15,30 @@ class OutboundTrafficPolicy(Element, frozen=True):
 
     mode: Literal["ALLOW_ANY", "REGISTRY_ONLY"] = "ALLOW_ANY"
     """`ALLOW_ANY`: the application's own client makes the call; `REGISTRY_ONLY`: it is refused."""
+
+
+class ProxyPathNormalization(Element, frozen=True):
+    """The one form of a path that routes, policies and the application see."""
+
+    normalization: Literal["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] = "DEFAULT"
+    """`BASE`, the default: dot segments are resolved, `\\` is `/`; `MERGE_SLASHES`: `//` is `/` too;
+    `DECODE_AND_MERGE_SLASHES`: `%2F` and `%5C` are decoded before; `NONE`: paths stay as they come."""
+
+
+class MeshTLS(Element, frozen=True):
+    """Connections within the mesh."""
+
+    min_protocol_version: Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"] = field(name="minProtocolVersion", default="TLS_AUTO")
+    """Lowest version that servers accept: `TLSV1_2` unless given."""
+
+
+class CertificateAuthority(Element, frozen=True):
+    """Roots of another trust domain, so that its workloads are believed (federation), or further ones of the own."""
+
+    pem: Annotated[str, Meta(max_length=1_048_576)]
+    """Certificates in PEM. Never a private key."""
+    trust_domains: Annotated[tuple[str, ...], Meta(max_length=64)]
+    """The trust domains that they sign for. A workload is verified with the roots of its own trust domain only."""
 
 
 class MeshConfig(Element, frozen=True):
@@ -33,3 +59,16 @@ class MeshConfig(Element, frozen=True):
     """`exportTo` of services and ServiceEntries that have none."""
     connect_timeout: Duration = 10.0
     """Time to open a connection where no DestinationRule says otherwise."""
+    trust_domain: str | None = None
+    """First part of every identity, `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`: `cluster.local` unless given. A running
+    control service has it from its certificate authority."""
+    trust_domain_aliases: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    """Other names of the same trust domain: what policies say of one of them holds for all."""
+    enable_auto_mtls: bool = True
+    """Where no DestinationRule says otherwise, calls are encrypted with mTLS to every instance that speaks it."""
+    path_normalization: ProxyPathNormalization = ProxyPathNormalization()
+    """The one form of a path that routes, policies and the application see."""
+    mesh_mtls: MeshTLS = field(name="meshMTLS", default=MeshTLS())
+    """Connections within the mesh."""
+    ca_certificates: Annotated[tuple[CertificateAuthority, ...], Meta(max_length=64)] = ()
+    """Roots of other trust domains that are believed."""

@@ -28,7 +28,7 @@ def check_destination_rule(spec: DestinationRule, namespace: str) -> Iterator[Pr
         yield Problem(
             ("exportTo",), "MSH0128", f"with a workloadSelector it holds in {namespace} only; write . or leave it out"
         )
-    yield from under(("workloadSelector",), _check_selector(spec.workload_selector))
+    yield from under(("workloadSelector",), check_selector(spec.workload_selector))
 
 
 def _check_subset(subset: Subset) -> Iterator[Problem]:
@@ -48,7 +48,8 @@ def _check_unique(subsets: tuple[Subset, ...]) -> Iterator[Problem]:
         first.setdefault(subset.name, index)
 
 
-def _check_selector(selector: WorkloadSelector | None) -> Iterator[Problem]:
+def check_selector(selector: WorkloadSelector | None) -> Iterator[Problem]:
+    """Istio's rules for choosing workloads by labels."""
     if selector is None:
         return
     if not selector.match_labels:

@@ -17,6 +17,7 @@ from meshlib_control.config.unsupported import check_supported
 from meshlib_control.config.validate import http_actions, http_routes, policies
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
+from meshlib_control.config.validate.peer_authentication import check_peer_authentication
 from meshlib_control.config.validate.retries import check_retry
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
 from meshlib_control.config.validate.virtual_service import check_virtual_service
@@ -76,6 +77,7 @@ PARTS = {
     "LocalityLbSetting": _policy("loadBalancer.localityLbSetting", kinds.LocalityLbSetting, policies.check_locality),
     "ServiceEntry": Part(kinds.ServiceEntry, _in_namespace(check_service_entry), unsupported.SERVICE_ENTRY),
     "WorkloadEntry": Part(kinds.WorkloadEntry, check_workload_entry, unsupported.WORKLOAD_ENTRY),
+    "PeerAuthentication": Part(kinds.PeerAuthentication, _in_namespace(check_peer_authentication)),
     "MeshConfig": Part(kinds.MeshConfig, _in_namespace(check_mesh_config)),
 }
 
