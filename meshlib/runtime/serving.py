@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
+from meshlib.flow.inbound import NO_POLICY, InboundPlan
 from meshlib.flow.server import Handle, ServerFlow, server_flow
-from meshlib.model.inbound import Refusal, RequestContext, ServerRequest
+from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
+from meshlib.model.listener import MtlsMode
 from meshlib.runtime.context import CURRENT
 from meshlib.runtime.fork import forget_in_child
+
+_STRICTNESS = (MtlsMode.DISABLE, MtlsMode.PERMISSIVE, MtlsMode.STRICT)
+
+
+def _not_yet(inspection: Inspection) -> Refusal:
+    return Refusal(503, "policy_not_received", b"Service Unavailable")
+
+
+POLICY_UNKNOWN = InboundPlan(mtls=MtlsMode.STRICT, steps=(_not_yet,))
+"""Of a process that has an identity, until the control service says what holds: nothing comes in before that is known."""
 
 
 class Inbound:
@@ -22,11 +35,26 @@ class Inbound:
         self.served = 0
         self.refused = 0
         self.draining = False
+        self._plans: Mapping[int, InboundPlan] = {}
+        self._elsewhere = NO_POLICY
         forget_in_child(self)
+
+    def publish(self, plans: Mapping[int, InboundPlan], unlisted: InboundPlan = NO_POLICY) -> None:
+        """What holds from now on for each served port, for new connections and for requests on those that are open.
+
+        `unlisted` is what holds as long as there are no plans at all (`POLICY_UNKNOWN` in a process with an identity).  Once
+        there are, a port that none of them names is a way around those that they name, and has the strictest of them.
+        """
+        strictest = max(plans.values(), key=lambda plan: _STRICTNESS.index(plan.mtls), default=unlisted)
+        self._plans, self._elsewhere = plans, strictest
+
+    def plan(self, port: int) -> InboundPlan:
+        """What holds for `port` of this process (0: unknown, or no TCP port)."""
+        return self._plans.get(port, self._elsewhere)
 
     def serve(self, request: ServerRequest) -> Serving:
         """Begin a request.  Look at `Serving.refusal` first; otherwise run the application inside of ``with``."""
-        return Serving(self, server_flow(request, time.monotonic()))
+        return Serving(self, server_flow(request, time.monotonic(), self.plan(request.connection.local_port)))
 
     def wait_idle(self, timeout: float) -> bool:
         """Block until nothing is being served any more; False when `timeout` seconds passed first.  Only while draining."""
@@ -55,12 +83,13 @@ class Serving:
     this process is draining.  Entering puts the request's context in place for everything the application starts.
     """
 
-    __slots__ = ("_flow", "_inbound", "_token", "close", "context", "refusal", "target")
+    __slots__ = ("_flow", "_inbound", "_token", "close", "context", "inspection", "refusal", "target")
 
     def __init__(self, inbound: Inbound, flow: ServerFlow) -> None:
         self._inbound = inbound
         self._flow = flow
         self.refusal: Refusal | None = None
+        self.inspection: Inspection | None = None  # what the filters changed in headers; set when there is no refusal
         self.close = inbound.draining
         try:
             handle = next(flow)
@@ -72,6 +101,7 @@ class Serving:
         else:
             assert isinstance(handle, Handle)
             self.context = handle.context
+            self.inspection = handle.inspection
             self.target = handle.target
 
     def __enter__(self) -> Serving:
