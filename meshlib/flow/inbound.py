@@ -20,6 +20,7 @@ class InboundPlan:
     mtls: MtlsMode = MtlsMode.PERMISSIVE
     normalization: PathNormalization = PathNormalization.BASE
     steps: tuple[Step | ExternalAuthorization, ...] = ()
+    minimum_version: str = ""  # of TLS, for new connections: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
 
 
 NO_POLICY = InboundPlan()
