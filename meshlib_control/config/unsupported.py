@@ -43,6 +43,13 @@ def _socket(value: object) -> bool:
     return isinstance(value, str) and value.startswith("unix://")
 
 
+def _identities_outside(tls: object) -> bool:
+    if not isinstance(tls, Mapping) or tls.get("mode") not in ("SIMPLE", "MUTUAL"):
+        return False
+    names = tls.get("subjectAltNames")
+    return isinstance(names, list | tuple) and any(isinstance(name, str) and "://" in name for name in names)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """`path` is below ``spec``; `refuses` says which values are not executed: by default any that is given.
@@ -98,19 +105,7 @@ _LOAD_BALANCER = (
     Row("warmupDurationSecs", "new endpoints get their full share at once"),
 )
 
-_PLAINTEXT = "calls are not encrypted by this version; `mode: DISABLE` says so"
-_TLS_FIELDS = (
-    "clientCertificate",
-    "privateKey",
-    "caCertificates",
-    "caCrl",
-    "credentialName",
-    "subjectAltNames",
-    "sni",
-    "insecureSkipVerify",
-)
-
-_TRAFFIC_POLICY = (
+_POLICY_OF_A_PORT = (
     *(replace(row, path=f"loadBalancer.{row.path}") for row in _LOAD_BALANCER),
     Row("connectionPool.tcp.idleTimeout", "it is about plain TCP, which is not routed; use http.idleTimeout"),
     Row(
@@ -119,9 +114,18 @@ _TRAFFIC_POLICY = (
     Row("connectionPool.http.useClientProtocol", "the protocol stays the caller's anyway; leave it out", _true, "`true`"),
     Row("connectionPool.http.http2KeepAlive", "use tcp.tcpKeepalive"),
     Row("outlierDetection", "failing endpoints are left out by health checks and retries only"),
-    Row("tls.mode", _PLAINTEXT, _but("DISABLE"), "other than `DISABLE`"),
-    *(Row(f"tls.{name}", _PLAINTEXT) for name in _TLS_FIELDS),
-    Row("portLevelSettings", "a policy holds for all ports of a host; write it at trafficPolicy"),
+    Row("tls.credentialName", "name files where the caller runs: clientCertificate, privateKey, caCertificates"),
+    Row("tls.caCrl", "no lists are read; give a caCertificates that does not vouch for the revoked ones"),
+    Row(
+        "tls",
+        "identities are verified with ISTIO_MUTUAL; with SIMPLE and MUTUAL name hosts",
+        _identities_outside,
+        "with SIMPLE or MUTUAL and URIs as subjectAltNames",
+    ),
+)
+_TRAFFIC_POLICY = (
+    *_POLICY_OF_A_PORT,
+    *(replace(row, path=f"portLevelSettings[].{row.path}") for row in _POLICY_OF_A_PORT),
     Row("tunnel", "calls go to the host directly"),
     Row("proxyProtocol", "the header is not sent"),
     Row("retryBudget", "the budget is always on: 20 % of the requests under way, at least 3"),
@@ -141,11 +145,14 @@ _INSTANCE = (
 SERVICE_ENTRY = (
     Row("addresses[]", "calls to every address of a network cannot be told apart; list single addresses", _network, "networks"),
     Row("resolution", "use DNS with a host without wildcard", _one_of("DYNAMIC_DNS"), "`DYNAMIC_DNS`"),
-    Row("subjectAltNames", "calls are not encrypted by this version, so nothing would be verified"),
     *(replace(row, path=f"endpoints[].{row.path}") for row in _INSTANCE),
 )
 
 WORKLOAD_ENTRY = _INSTANCE
+
+_ATTACHED = "there are no gateways and waypoints here; choose workloads with the selector"
+
+AUTHORIZATION_POLICY = (Row("targetRef", _ATTACHED), Row("targetRefs", _ATTACHED))
 
 MESH_CONFIG: tuple[Row, ...] = ()
 

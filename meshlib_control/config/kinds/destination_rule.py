@@ -266,23 +266,25 @@ class ClientTLSSettings(Element, frozen=True):
     """TLS towards a host."""
 
     mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
-    """Which kind of TLS."""
+    """`DISABLE`: plaintext; `SIMPLE`: TLS as with a web server; `MUTUAL`: with a certificate from files; `ISTIO_MUTUAL`: with
+    the mesh's own identities, of both ends. Without `tls` at all: `ISTIO_MUTUAL` to every instance that speaks it."""
     client_certificate: str | None = None
-    """File of the certificate."""
+    """File of the certificate, where the caller runs."""
     private_key: str | None = None
-    """File of the key."""
+    """File of the key, where the caller runs."""
     ca_certificates: str | None = None
-    """File of the authorities."""
+    """File of the authorities that may vouch for the host: those of the system unless given."""
     ca_crl: str | None = None
     """File of the revocation list."""
     credential_name: str | None = None
     """Secret that holds them."""
     subject_alt_names: tuple[str, ...] = ()
-    """Names of which the peer must have one."""
+    """Names of which the peer must have one: host names, or SPIFFE IDs with `ISTIO_MUTUAL`. Unless given: the `sni` or the
+    host, or the identities that the host's instances have."""
     sni: str | None = None
-    """Server name to send."""
+    """Server name to send: the host unless given."""
     insecure_skip_verify: bool | None = None
-    """Do not verify the peer."""
+    """Do not verify the peer: whoever is on the way can read and change everything."""
 
 
 class PortTrafficPolicy(Element, frozen=True):

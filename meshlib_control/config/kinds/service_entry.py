@@ -75,4 +75,4 @@ class ServiceEntry(Element, frozen=True):
     export_to: tuple[str, ...] = ()
     """Namespaces that see the resource: `.` its own, `*` all; the mesh's default unless given."""
     subject_alt_names: tuple[str, ...] = ()
-    """Names of which a certificate of its instances must have one."""
+    """Names of which a certificate of its instances must have one: SPIFFE IDs within the mesh, host names outside."""

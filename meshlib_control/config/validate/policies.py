@@ -29,6 +29,9 @@ _TOPOLOGY = frozenset(
     {"topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"},
 )
 _TUNNEL_PROTOCOLS = ("CONNECT", "POST")
+_FILES = {"client_certificate": "clientCertificate", "private_key": "privateKey", "ca_certificates": "caCertificates"}
+_UNUSED = {"DISABLE": tuple(_FILES), "ISTIO_MUTUAL": tuple(_FILES), "SIMPLE": ("client_certificate", "private_key")}
+"""Files that a mode has no use for."""
 
 
 def check_traffic_policy(policy: TrafficPolicy | None) -> Iterator[Problem]:
@@ -231,6 +234,10 @@ def check_tls(tls: ClientTLSSettings | None) -> Iterator[Problem]:
         for name, value in (("clientCertificate", tls.client_certificate), ("privateKey", tls.private_key)):
             if not value:
                 yield Problem((name,), "MSH0103", f"{name} is missing; mode MUTUAL needs it")
+    for name in _UNUSED.get(tls.mode, ()):
+        if getattr(tls, name):
+            field = _FILES[name]
+            yield Problem((field,), "MSH0151", f"mode {tls.mode} does not use {field}")
 
 
 def _check_tunnel(tunnel: Tunnel | None) -> Iterator[Problem]:

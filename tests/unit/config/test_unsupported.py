@@ -31,8 +31,25 @@ def refused(kind: str, spec: str) -> list[str]:
         ),
         ("VirtualService", f"{{hosts: [a], http: [{{match: [{{gateways: [mesh]}}], {ROUTE}}}]}}", []),
         ("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: DISABLE}}}", []),
-        ("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}", ["trafficPolicy.tls.mode"]),
-        ("DestinationRule", "{host: a, trafficPolicy: {tls: {sni: x}}}", ["trafficPolicy.tls.sni"]),
+        ("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: SIMPLE, sni: x, subjectAltNames: [x.test]}}}", []),
+        ("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, subjectAltNames: ['spiffe://a/b']}}}", []),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {tls: {mode: SIMPLE, subjectAltNames: ['spiffe://a/b']}}}",
+            ["trafficPolicy.tls"],
+        ),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {tls: {mode: SIMPLE, credentialName: x, caCrl: y}}}",
+            ["trafficPolicy.tls.credentialName", "trafficPolicy.tls.caCrl"],
+        ),
+        ("DestinationRule", "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}}", []),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, outlierDetection: {interval: 1s}}]}}",
+            ["trafficPolicy.portLevelSettings[0].outlierDetection"],
+        ),
+        ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, subjectAltNames: [a]}", []),
         ("DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {simple: RANDOM}}}", []),
         (
             "DestinationRule",
