@@ -99,8 +99,10 @@ class ValueMatch:
     string: StringMatch | None = None
     one_of: ValueMatch | None = None  # the value is a list, and any element matches
     any_of: tuple[ValueMatch, ...] = ()
-    present: bool | None = None
+    present: bool | None = None  # False matches nothing (Envoy's own reading)
     boolean: bool | None = None
+    number: float | None = None
+    null: bool = False
 
 
 @dataclass(frozen=True, slots=True)

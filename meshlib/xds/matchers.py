@@ -36,7 +36,9 @@ def decode_route_match(match: route_pb2.RouteMatch, problems: Problems, *, field
     allow_only(match, _MATCH_FIELDS, field=field, problems=problems)
     return RouteMatch(
         path=_path(match, problems, field=field),
-        headers=tuple(_header(item, problems, field=f"{field}.headers[{index}]") for index, item in enumerate(match.headers)),
+        headers=tuple(
+            decode_header_match(item, problems, field=f"{field}.headers[{index}]") for index, item in enumerate(match.headers)
+        ),
         query=tuple(
             _query(item, problems, field=f"{field}.query_parameters[{index}]")
             for index, item in enumerate(match.query_parameters)
@@ -69,7 +71,9 @@ def _path(match: route_pb2.RouteMatch, problems: Problems, *, field: str) -> Pat
             return PathMatch("prefix", "")
 
 
-def _header(item: route_pb2.HeaderMatcher, problems: Problems, *, field: str) -> HeaderMatch:
+def decode_header_match(
+    item: route_pb2.HeaderMatcher, problems: Problems, *, field: str, longest: int = MAX_PATTERN
+) -> HeaderMatch:
     if not item.name:
         problems.add(f"{field}.name", "", "a header name")
     string: StringMatch | None = None
@@ -77,7 +81,7 @@ def _header(item: route_pb2.HeaderMatcher, problems: Problems, *, field: str) ->
     between: tuple[int, int] | None = None
     match item.WhichOneof("header_match_specifier"):
         case "string_match":
-            string = decode_string_match(item.string_match, problems, field=f"{field}.string_match")
+            string = decode_string_match(item.string_match, problems, field=f"{field}.string_match", longest=longest)
         case "range_match":
             between = (item.range_match.start, item.range_match.end)
         case "present_match":
@@ -106,13 +110,16 @@ def _query(item: route_pb2.QueryParameterMatcher, problems: Problems, *, field: 
             return QueryMatch(item.name)
 
 
-def decode_string_match(matcher: core_pb2.StringMatcher, problems: Problems, *, field: str) -> StringMatch:
+def decode_string_match(
+    matcher: core_pb2.StringMatcher, problems: Problems, *, field: str, longest: int = MAX_PATTERN
+) -> StringMatch:
+    """`longest`: of a regular expression, in characters."""
     kind = matcher.WhichOneof("match_pattern")
     if kind is None:
         problems.describe(field, "no match_pattern", "exact, prefix, suffix, contains or safe_regex")
         return StringMatch("exact", "")
     if kind == "safe_regex":
-        return StringMatch("regex", _pattern(matcher.safe_regex, problems, field=f"{field}.safe_regex.regex"))
+        return StringMatch("regex", _pattern(matcher.safe_regex, problems, field=f"{field}.safe_regex.regex", longest=longest))
     value: str = getattr(matcher, kind)
     if not value and kind != "exact":
         problems.add(f"{field}.{kind}", "", "at least one character")
@@ -120,11 +127,11 @@ def decode_string_match(matcher: core_pb2.StringMatcher, problems: Problems, *, 
     return StringMatch(known, value, matcher.ignore_case)
 
 
-def _pattern(matcher: core_pb2.RegexMatcher, problems: Problems, *, field: str) -> str:
+def _pattern(matcher: core_pb2.RegexMatcher, problems: Problems, *, field: str, longest: int = MAX_PATTERN) -> str:
     import re2  # 15 ms to import, and most configurations have no regular expression
 
-    if not 0 < len(matcher.regex) <= MAX_PATTERN:
-        problems.describe(field, f"{len(matcher.regex)} characters", f"1 to {MAX_PATTERN} characters")
+    if not 0 < len(matcher.regex) <= longest:
+        problems.describe(field, f"{len(matcher.regex)} characters", f"1 to {longest} characters")
         return matcher.regex
     options = re2.Options()
     options.log_errors = False  # RE2 writes to stderr by itself otherwise
