@@ -153,6 +153,13 @@ _ROWS = (
         "Istio accepts this and does nothing with it, and so does this mesh.",
         "Remove it.",
     ),
+    Code(
+        "MSH0160",
+        ERROR,
+        "not with this action",
+        "A field or annotation that the policy's action does not look at.",
+        "Remove it, or change the action.",
+    ),
     # References: what one resource says of others.
     Code(
         "MSH0201",

@@ -182,6 +182,8 @@ def read_resource(
         *under(("metadata",), check_metadata(metadata, kind)),
         *under(("spec",), kind.check(spec, namespace)),
     ]
+    if kind.check_annotations is not None:
+        rules += under(("metadata", "annotations"), kind.check_annotations(spec, metadata.annotations))
     problems = [
         *reading.problems,
         *(problem for problem in rules if not reading.covers(problem.path)),

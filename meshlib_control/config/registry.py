@@ -9,6 +9,7 @@ from typing import Any
 
 from meshlib_control.config import unsupported
 from meshlib_control.config.kinds import (
+    AuthorizationPolicy,
     DestinationRule,
     Element,
     MeshConfig,
@@ -18,6 +19,7 @@ from meshlib_control.config.kinds import (
     WorkloadEntry,
 )
 from meshlib_control.config.problems import Problem
+from meshlib_control.config.validate.authorization_policy import check_annotations, check_authorization_policy
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
@@ -31,7 +33,8 @@ OWN_GROUP = "meshlib.io"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`check(spec, namespace)` gives problems with paths below ``spec``.
+    """`check(spec, namespace)` gives problems with paths below ``spec``; `check_annotations(spec, annotations)` those below
+    ``metadata.annotations``.
 
     `only_name`: there is one resource of the kind, named so, for all namespaces.
     """
@@ -43,6 +46,7 @@ class Kind:
     check: Callable[[Any, str], Iterator[Problem]]
     unsupported: tuple[unsupported.Row, ...] = ()
     only_name: str = ""
+    check_annotations: Callable[[Any, Mapping[str, str]], Iterator[Problem]] | None = None
 
     @property
     def api_versions(self) -> tuple[str, ...]:
@@ -92,6 +96,15 @@ _KINDS = (
         _SECURITY_VERSIONS,
         PeerAuthentication,
         check_peer_authentication,
+    ),
+    Kind(
+        "AuthorizationPolicy",
+        ISTIO_SECURITY,
+        _SECURITY_VERSIONS,
+        AuthorizationPolicy,
+        check_authorization_policy,
+        unsupported.AUTHORIZATION_POLICY,
+        check_annotations=check_annotations,
     ),
     Kind("MeshConfig", OWN_GROUP, ("v1",), MeshConfig, check_mesh_config, unsupported.MESH_CONFIG, only_name="mesh"),
 )

@@ -15,6 +15,7 @@ from meshlib_control.config.problems import Problem, render
 from meshlib_control.config.schema import Reading, read
 from meshlib_control.config.unsupported import check_supported
 from meshlib_control.config.validate import http_actions, http_routes, policies
+from meshlib_control.config.validate.authorization_policy import check_authorization_policy
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
@@ -78,6 +79,9 @@ PARTS = {
     "ServiceEntry": Part(kinds.ServiceEntry, _in_namespace(check_service_entry), unsupported.SERVICE_ENTRY),
     "WorkloadEntry": Part(kinds.WorkloadEntry, check_workload_entry, unsupported.WORKLOAD_ENTRY),
     "PeerAuthentication": Part(kinds.PeerAuthentication, _in_namespace(check_peer_authentication)),
+    "AuthorizationPolicy": Part(
+        kinds.AuthorizationPolicy, _in_namespace(check_authorization_policy), unsupported.AUTHORIZATION_POLICY
+    ),
     "MeshConfig": Part(kinds.MeshConfig, _in_namespace(check_mesh_config)),
 }
 

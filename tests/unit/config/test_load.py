@@ -146,7 +146,7 @@ def test_kubernetes_kinds_are_passed_over_and_said_so() -> None:
     ("api_version", "kind", "code"),
     [
         ("networking.istio.io/v1", "Gateway", "MSH0006"),
-        ("security.istio.io/v1", "AuthorizationPolicy", "MSH0006"),
+        ("telemetry.istio.io/v1", "Telemetry", "MSH0006"),
         ("gateway.networking.k8s.io/v1", "HTTPRoute", "MSH0006"),
         ("networking.istio.io/v1", "VirtualServise", "MSH0006"),
         ("networking.istio.io/v2", "VirtualService", "MSH0008"),
