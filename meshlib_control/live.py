@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Protocol, TypeVar, cast
 
 from meshlib_control.catalog.model import CatalogSnapshot
+from meshlib_control.compile.trust import Trust
 from meshlib_control.compile.world import World
 from meshlib_control.config import ConfigResource, ConfigSet
 from meshlib_control.errors import ControlServiceError
@@ -37,11 +38,20 @@ class CatalogSource(Protocol):
 class LiveWorld:
     """`world` is always the newest one; `publish` is called with each."""
 
-    def __init__(self, revisions: Revisions, catalog: CatalogSource, files: StaticConfig, *, domain: str) -> None:
+    def __init__(
+        self,
+        revisions: Revisions,
+        catalog: CatalogSource,
+        files: StaticConfig,
+        *,
+        domain: str,
+        trust: Trust = Trust(secure=False),  # noqa: B008  # frozen
+    ) -> None:
         self._revisions = revisions
         self._catalog = catalog
         self._files = files
         self._domain = domain
+        self._trust = trust
         self._content = RevisionContent()
         self._config = ConfigSet()
         self._loader = DocumentLoader()
@@ -50,7 +60,7 @@ class LiveWorld:
         self._publish: Callable[[World], None] = lambda world: None
         self.published = 0  # worlds so far
         self.snapshot = CatalogSnapshot()
-        self.world = World.of(self._config, self.snapshot, domain=domain)
+        self.world = World.of(self._config, self.snapshot, domain=domain, trust=trust)
 
     @property
     def revision(self) -> int:
@@ -131,7 +141,7 @@ class LiveWorld:
             await asyncio.sleep(PACE)
 
     def _rebuild(self) -> None:
-        self.world = World.of(self._config, self.snapshot, domain=self._domain, previous=self.world)
+        self.world = World.of(self._config, self.snapshot, domain=self._domain, trust=self._trust, previous=self.world)
 
     def _take_content(self, content: RevisionContent) -> None:
         self._content = content

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from meshlib_control.config.kinds import HTTPRetry, MeshConfig
 from meshlib_control.config.model import ConfigSet
 
+_BASE = {"DEFAULT": "BASE"}
+_TLS_VERSIONS = {"TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
+
 
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
@@ -20,6 +23,12 @@ class MeshSettings:
     service_export_to: tuple[str, ...] = ("*",)
     virtual_service_export_to: tuple[str, ...] = ("*",)
     destination_rule_export_to: tuple[str, ...] = ("*",)
+    trust_domain: str = ""  # empty: not said
+    trust_domain_aliases: tuple[str, ...] = ()
+    federated_roots: tuple[tuple[str, str], ...] = ()  # trust domain, PEM
+    auto_mtls: bool = True
+    path_normalization: str = "BASE"  # NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES
+    minimum_tls_version: str = ""  # "TLSv1_2", "TLSv1_3"; empty: the data plane's default
 
 
 def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
@@ -36,6 +45,12 @@ def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
                 service_export_to=mesh.default_service_export_to,
                 virtual_service_export_to=mesh.default_virtual_service_export_to,
                 destination_rule_export_to=mesh.default_destination_rule_export_to,
+                trust_domain=mesh.trust_domain or "",
+                trust_domain_aliases=mesh.trust_domain_aliases,
+                federated_roots=tuple((domain, root.pem) for root in mesh.ca_certificates for domain in root.trust_domains),
+                auto_mtls=mesh.enable_auto_mtls,
+                path_normalization=_BASE.get(mesh.path_normalization.normalization, mesh.path_normalization.normalization),
+                minimum_tls_version=_TLS_VERSIONS.get(mesh.mesh_mtls.min_protocol_version, ""),
             )
     return MeshSettings(domain=domain)
 

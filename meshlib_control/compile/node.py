@@ -10,6 +10,29 @@ Flavour = Literal["meshlib", "envoy", "grpc"]
 
 
 @dataclass(frozen=True, slots=True)
+class ServedPort:
+    """A port that a workload is called on.
+
+    `application`: for Envoy, which has the port itself: where the application listens, on 127.0.0.1.
+    """
+
+    number: int
+    application: int = 0
+    protocol: Literal["http", "tcp"] = "http"
+
+    @classmethod
+    def parse(cls, text: str) -> ServedPort:
+        """``9080``, ``9080:8080`` (the application's second), ``9080:8080/tcp``.  Raises ValueError saying what is wrong."""
+        numbers, _, protocol = text.partition("/")
+        parts = numbers.split(":")
+        if not 1 <= len(parts) <= 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 65536 for part in parts):
+            raise ValueError(f"{text!r} is not a served port: expected PORT or PORT:APPLICATION, each 1 to 65535")
+        if protocol not in ("", "http", "tcp"):
+            raise ValueError(f"{text!r} is not a served port: the protocol is http or tcp")
+        return cls(int(parts[0]), int(parts[1]) if len(parts) == 2 else 0, "tcp" if protocol == "tcp" else "http")
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One client of the control service."""
 
@@ -20,6 +43,8 @@ class Node:
     service_account: str = "default"
     labels: Mapping[str, str] = field(default_factory=dict)
     locality: str = ""
+    ports: tuple[ServedPort, ...] = ()
+    identity_file: str = ""  # of Envoy: see Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +57,6 @@ class Scope:
     flavour: Flavour
     namespace: str
     labels: tuple[tuple[str, str], ...] = ()
+    ports: tuple[ServedPort, ...] = ()  # of Envoy, which subscribes to all listeners; others ask for each by name
+    # Of Envoy: its SDS file with the secret "default", the certificate and key. Keys never come from the control service.
+    identity_file: str = ""

@@ -10,9 +10,15 @@ from meshlib_control.compile.world import World
 
 def scope_of(world: World, node: Node) -> Scope:
     """Only those labels are kept that some rule asks callers for, so that most nodes of a namespace share a scope."""
-    keys = world.virtual_services.source_label_keys | world.destination_rules.selector_keys
+    keys = (
+        world.virtual_services.source_label_keys
+        | world.destination_rules.selector_keys
+        | world.peer_authentications.selector_keys
+    )
     labels = tuple(sorted((key, node.labels[key]) for key in keys if key in node.labels))
-    return Scope(flavour=node.flavour, namespace=node.namespace, labels=labels)
+    if node.flavour != "envoy":
+        return Scope(node.flavour, node.namespace, labels)
+    return Scope("envoy", node.namespace, labels, tuple(port for port in node.ports if port.application), node.identity_file)
 
 
 def is_served(scope: Scope, service: Service, port: Port) -> bool:

@@ -20,6 +20,7 @@ class Declared:
 
     services: tuple[Service, ...]
     instances: Mapping[ServiceKey, tuple[Instance, ...]]
+    names: Mapping[ServiceKey, tuple[str, ...]]  # subjectAltNames
 
 
 def declared_services(config: ConfigSet, settings: MeshSettings) -> Declared:
@@ -27,6 +28,7 @@ def declared_services(config: ConfigSet, settings: MeshSettings) -> Declared:
     workloads = _workloads(config)
     services: dict[ServiceKey, Service] = {}
     instances: dict[ServiceKey, tuple[Instance, ...]] = {}
+    names: dict[ServiceKey, tuple[str, ...]] = {}
     for resource in config.of("ServiceEntry"):
         entry = resource.spec
         if not isinstance(entry, ServiceEntry):
@@ -37,7 +39,8 @@ def declared_services(config: ConfigSet, settings: MeshSettings) -> Declared:
             services[key] = _united(services[key], service) if key in services else service
             found = _instances(resource, entry, service, workloads)
             instances[key] = instances.get(key, ()) + found
-    return Declared(tuple(services.values()), instances)
+            names[key] = names.get(key, ()) + entry.subject_alt_names
+    return Declared(tuple(services.values()), instances, names)
 
 
 def _workloads(config: ConfigSet) -> Mapping[str, tuple[tuple[ConfigResource, WorkloadEntry], ...]]:

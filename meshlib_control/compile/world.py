@@ -11,9 +11,10 @@ from meshlib_control.compile.hosts import resolve
 from meshlib_control.compile.mesh_settings import MeshSettings, mesh_settings
 from meshlib_control.compile.service_entries import ServiceKey, declared_services
 from meshlib_control.compile.services import Services
-from meshlib_control.compile.trust import Trust
+from meshlib_control.compile.trust import Trust, completed
 from meshlib_control.compile.virtual_services import VirtualServices
 from meshlib_control.config.model import ConfigSet
+from meshlib_control.config.mtls import PeerAuthentications
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Routing:
     virtual_services: VirtualServices
     destination_rules: DestinationRules
     declared_instances: Mapping[ServiceKey, tuple[Instance, ...]]
+    declared_names: Mapping[ServiceKey, tuple[str, ...]]  # subjectAltNames of ServiceEntries
+    peer_authentications: PeerAuthentications
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,14 @@ class World:
         catalog: CatalogSnapshot,
         *,
         domain: str = "cluster.local",
-        trust: Trust = Trust(),  # noqa: B008  # frozen
+        trust: Trust | None = None,
         jwks: Mapping[str, str] | None = None,
         previous: World | None = None,
     ) -> World:
-        """The world of this configuration, catalog and trust.  `previous`: what did not change is taken from there."""
+        """The world of this configuration, catalog and trust.  `previous`: what did not change is taken from there.
+
+        `trust`: as the certificate authority has it, to which MeshConfig may add; None: what MeshConfig says is all there is.
+        """
         if previous is not None:
             routing = previous.routing
             if (
@@ -60,8 +66,10 @@ class World:
                 and routing.settings.domain == domain
                 and (routing.catalog_services is catalog.services or routing.catalog_services == catalog.services)
             ):
-                return replace(previous, instances=catalog.instances, trust=trust, jwks=jwks or {})
-        return cls(_routing(config, catalog, domain), catalog.instances, trust, jwks or {})
+                known = completed(trust, routing.settings)
+                return replace(previous, instances=catalog.instances, trust=known, jwks=jwks or {})
+        routing = _routing(config, catalog, domain)
+        return cls(routing, catalog.instances, completed(trust, routing.settings), jwks or {})
 
     @property
     def settings(self) -> MeshSettings:
@@ -78,6 +86,14 @@ class World:
     @property
     def destination_rules(self) -> DestinationRules:
         return self.routing.destination_rules
+
+    @property
+    def peer_authentications(self) -> PeerAuthentications:
+        return self.routing.peer_authentications
+
+    def declared_names(self, service: Service) -> tuple[str, ...]:
+        """Names that certificates of its instances have beside those of their service accounts."""
+        return self.routing.declared_names.get((service.namespace, service.host), ())
 
     def instances_of(self, service: Service) -> tuple[Instance, ...]:
         """All instances of a service, whatever their health."""
@@ -107,4 +123,6 @@ def _routing(config: ConfigSet, catalog: CatalogSnapshot, domain: str) -> Routin
         virtual_services=VirtualServices(config.of("VirtualService"), full, settings),
         destination_rules=DestinationRules(config.of("DestinationRule"), full, settings),
         declared_instances=declared.instances,
+        declared_names=declared.names,
+        peer_authentications=PeerAuthentications(config.of("PeerAuthentication"), settings.root_namespace),
     )
