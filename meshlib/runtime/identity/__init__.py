@@ -1,0 +1,1 @@
+"""Who this process is: its certificate, its key, and where they come from."""
