@@ -8,15 +8,28 @@ from meshlib.model.call import Overrides
 from meshlib.model.identity import Peer, SpiffeId, TrustBundles
 from meshlib.model.inbound import Connection, Refusal, RequestContext, ServerRequest, TraceContext
 from meshlib.model.request import Request, Timeouts, authority_of
+from meshlib.runtime.accepting import admit
+from meshlib.runtime.listening import (
+    HANDSHAKE_TIMEOUT,
+    Admitted,
+    Listening,
+    NotAdmitted,
+    certified_for,
+    connection_of,
+)
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.serving import Serving
 
 __all__ = [
+    "HANDSHAKE_TIMEOUT",
+    "Admitted",
     "AsyncExchange",
     "CallRecord",
     "Connection",
     "Exchange",
     "Explanation",
+    "Listening",
+    "NotAdmitted",
     "Overrides",
     "Peer",
     "Refusal",
@@ -28,6 +41,9 @@ __all__ = [
     "Timeouts",
     "TraceContext",
     "TrustBundles",
+    "admit",
     "authority_of",
+    "certified_for",
+    "connection_of",
     "explain",
 ]

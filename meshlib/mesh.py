@@ -14,6 +14,7 @@ from meshlib.model.inbound import ServerRequest
 from meshlib.model.request import Body, Request, Timeouts, authority_of
 from meshlib.runtime.client import Control
 from meshlib.runtime.drain import Drain
+from meshlib.runtime.listening import Listening
 from meshlib.runtime.native import HeaderInput, Response, build_request
 from meshlib.runtime.process import Process, Processes
 from meshlib.runtime.response import AsyncExchange, Exchange
@@ -89,6 +90,7 @@ class Mesh:
         )
         self._processes = Processes(self.settings, None if isinstance(control, str) else control)
         self._inbound = Inbound()
+        self._listening = Listening(self._inbound)
         self._drain = Drain(self._inbound, self._processes, drain_seconds)
 
     @classmethod
@@ -223,6 +225,11 @@ class Mesh:
     def serve_started(self, port: int | None = None) -> None:
         """The server is about to listen on `port` (default: the Mesh's own): announce it as soon as it accepts connections."""
         self._running().announce(port)
+
+    @property
+    def listening(self) -> Listening:
+        """Which new connections may come in, and by which way; for integrations of servers."""
+        return self._listening
 
     @property
     def draining(self) -> bool:

@@ -1,0 +1,254 @@
+"""uvicorn's HTTP protocols behind the mesh's door: the first byte of a connection says whether it is TLS or plain.
+
+The handshake is made by asyncio's own `SSLProtocol`, on uvloop too (which is as fast as uvloop's TLS), because that lets it
+begin after the first bytes were read.  What the handshake proved is put into ``scope["state"]`` of every request and websocket
+of the connection; a context variable would leak from one connection to another under uvloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from asyncio import sslproto
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from meshlib import Mesh
+from meshlib.lowlevel import HANDSHAKE_TIMEOUT, Connection, NotAdmitted, certified_for, connection_of
+from meshlib_integrations._asgi import CONNECTION, Application, Receive, Scope, Send, closing
+from meshlib_integrations._serving import serving_mesh
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+MAX_HALF_OPEN = 512
+"""Connections of one server that are still before the end of their handshake; one more ends the oldest of them."""
+
+SHUTDOWN_TIMEOUT = 30.0
+"""Seconds that a peer may take to read the rest of an answer, and to say that it is closing too."""
+
+
+class _Admission:
+    """Part of a protocol of uvicorn's: notes once, when the connection begins, what all of its requests are given."""
+
+    mesh: Mesh
+    app: Any
+    app_state: dict[str, Any]
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        connection = _connection(transport)
+        self.app_state = {**self.app_state, CONNECTION: connection}
+        super().connection_made(transport)  # type: ignore[misc]  # the protocol's
+        if connection.peer is not None:
+            # A weak reference: after an upgrade nothing tells this object that the connection is gone.
+            retire = weakref.WeakMethod(self._retire)
+            self._timer = self.loop.call_later(self.mesh.listening.lifetime(connection), _call, retire)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def handle_websocket_upgrade(self, *event: Any) -> None:
+        """A websocket has no next response to say ``close`` in; it lasts as long as its peer's certificate."""
+        self._cancel()
+        super().handle_websocket_upgrade(*event)  # type: ignore[misc]
+        connection: Connection = self.app_state[CONNECTION]
+        seconds = certified_for(connection)
+        if seconds < float("inf"):
+            self.loop.call_later(max(seconds, 0.0), _end_websocket, weakref.ref(self.transport))
+
+    def _retire(self) -> None:
+        """From here on, each response ends the connection."""
+        self.app = _ending(self.app)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class _HttpTools(_Admission, HttpToolsProtocol):  # type: ignore[misc]  # the order of bases is the point
+    pass
+
+
+class _H11(_Admission, H11Protocol):  # type: ignore[misc]
+    pass
+
+
+class _Tls(sslproto.SSLProtocol):
+    """With a smaller buffer: a quarter of a megabyte for each connection is much for requests."""
+
+    max_size = 64 * 1024
+
+
+class MeshProtocol(asyncio.Protocol):
+    """``uvicorn app:app --http meshlib_integrations.uvicorn:MeshProtocol``: mTLS and plaintext on one port.
+
+    Which of them is let in follows the mode of the port: STRICT takes mTLS only, PERMISSIVE both, DISABLE plaintext only.
+    ``scope["state"]["meshlib.connection"]`` is the `meshlib.lowlevel.Connection`, in websockets' scopes too.
+    """
+
+    mesh: Mesh | None = None
+    """For subclasses; None: the one of the application's `MeshMiddleware`, or else `meshlib.default_mesh()`."""
+
+    http: ClassVar[type[_Admission]] = _HttpTools
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._mesh = self.mesh or serving_mesh()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's says BaseTransport
+        self._transport = transport
+        self._deadline = self._loop.time() + HANDSHAKE_TIMEOUT
+        self._timer = self._loop.call_at(self._deadline, self._too_late)
+        self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls shutdown() on them
+        _enter(self._server_state, self)
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        assert transport is not None
+        if transport.is_closing():
+            return
+        port = _connection(transport).local_port
+        listening = self._mesh.listening
+        try:
+            if listening.admits_tls(data[0], port):
+                self._handshake(transport, listening.context(port), data)
+            else:
+                self._left()
+                self._serve_plain(transport, data)
+        except OSError as error:  # NotAdmitted, and a context without certificates
+            self._refuse(error)
+
+    def eof_received(self) -> None:
+        """Nothing was said: a look whether the port is open."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._left()
+
+    def shutdown(self) -> None:
+        """Uvicorn's: the server stops, and nothing was asked here yet."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what uvicorn's `Future` for a handshake would be told
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, result: None) -> None:
+        self._left()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._left()
+        self._mesh.listening.note_refused(self._remote(), error)
+
+    # ---
+
+    def _handshake(self, transport: asyncio.Transport, context: Any, data: bytes) -> None:
+        self._timer.cancel()
+        tls = _Tls(
+            self._loop,
+            self._served(),  # type: ignore[arg-type]  # a Protocol
+            context,
+            self,  # type: ignore[arg-type]  # in the place of the Future that start_tls would wait for
+            server_side=True,
+            ssl_handshake_timeout=max(self._deadline - self._loop.time(), 0.001),  # type: ignore[arg-type]  # seconds, as float
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
+        rest = memoryview(data)
+        while rest:
+            buffer = tls.get_buffer(len(rest))
+            count = min(len(buffer), len(rest))
+            buffer[:count] = rest[:count]
+            tls.buffer_updated(count)
+            rest = rest[count:]
+
+    def _serve_plain(self, transport: asyncio.Transport, data: bytes) -> None:
+        served: Any = self._served()
+        transport.set_protocol(served)
+        served.connection_made(transport)
+        served.data_received(data)
+
+    def _served(self) -> _Admission:
+        served: Any = self.http
+        protocol: _Admission = served(self._config, self._server_state, self._app_state, _loop=self._loop)
+        protocol.mesh = self._mesh
+        return protocol
+
+    def _left(self) -> None:
+        """This object has nothing more to do with the connection."""
+        self._timer.cancel()
+        self._server_state.connections.discard(self)
+        _half_open.get(self._server_state, {}).pop(self, None)
+
+    def _too_late(self) -> None:
+        self._refuse(NotAdmitted(f"no byte in {HANDSHAKE_TIMEOUT:g} s"))
+
+    def _refuse(self, error: OSError) -> None:
+        self._mesh.listening.note_refused(self._remote(), error)
+        self.shutdown()
+
+    def _remote(self) -> str:
+        return _connection(self._transport).remote_address if self._transport is not None else ""
+
+
+class MeshH11Protocol(MeshProtocol):
+    """The same with uvicorn's h11 parser."""
+
+    http = _H11
+
+
+_half_open: weakref.WeakKeyDictionary[ServerState, dict[MeshProtocol, None]] = weakref.WeakKeyDictionary()
+
+
+def _enter(server_state: ServerState, protocol: MeshProtocol) -> None:
+    waiting = _half_open.setdefault(server_state, {})
+    waiting[protocol] = None
+    if len(waiting) > MAX_HALF_OPEN:
+        oldest = next(iter(waiting))
+        del waiting[oldest]
+        oldest.shutdown()
+
+
+def _connection(transport: asyncio.BaseTransport) -> Connection:
+    about = transport.get_extra_info
+    return connection_of(about("peername"), about("sockname"), about("ssl_object"), encrypted=about("sslcontext") is not None)
+
+
+def _call(method: weakref.WeakMethod[Any]) -> None:
+    bound = method()
+    if bound is not None:
+        bound()
+
+
+def _end_websocket(transport: weakref.ref[asyncio.Transport]) -> None:
+    """1012: the client is to come back."""
+    open_ = transport()
+    if open_ is not None and not open_.is_closing():
+        protocol: Any = open_.get_protocol()
+        protocol.shutdown()
+
+
+def _ending(app: Application) -> Application:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, closing(send))
+
+    return answer
