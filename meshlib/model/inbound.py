@@ -33,10 +33,11 @@ class ServerRequest:
     """The raw request, the same from every server: nothing decoded, nothing merged.
 
     ``target`` is the request target as on the wire; ``headers`` are raw pairs with lower-case names, repeated ones repeated.
-    ``fields`` has the last value of each name, for the headers that may be there only once.
+    ``fields`` has the last value of each name, for the headers that may be there only once.  ``joined``: the server made one
+    line of repeated headers, with commas (WSGI has no other way).
     """
 
-    __slots__ = ("connection", "fields", "headers", "http_version", "method", "target")
+    __slots__ = ("connection", "fields", "headers", "http_version", "joined", "method", "target")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class ServerRequest:
         *,
         http_version: str = "1.1",
         connection: Connection = UNKNOWN_CONNECTION,
+        joined: bool = False,
     ) -> None:
         self.method = method
         self.target = target
@@ -53,6 +55,7 @@ class ServerRequest:
         self.fields = dict(headers)
         self.http_version = http_version
         self.connection = connection
+        self.joined = joined
 
 
 @dataclass(slots=True)
@@ -70,6 +73,8 @@ class Inspection:
     authority: str
     host: str
     target: bytes  # what the application gets: canonical path and query
+    # The client, as trusted hops have forwarded it; empty: none is trusted, and the connection's other end is the client.
+    remote_address: str = ""
     # Envoy's dynamic metadata: "envoy.filters.http.jwt_authn" -> {"payload": {...claims}}, ...
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Changes of the headers for the application: lower-case name -> value; None removes it.  Applied after all filters.

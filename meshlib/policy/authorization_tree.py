@@ -1,0 +1,389 @@
+"""A policy's tree → a predicate over requests, in two stages: what depends on the peer alone is settled once for each peer.
+
+`compile_matcher` makes nodes when a policy arrives; `bind` makes a predicate of a node for one peer, in which that peer's
+identity has become a constant.  Most policies are about other peers, and cost nothing after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from meshlib.model.authorization import (
+    AllOf,
+    Always,
+    AnyOf,
+    Authenticated,
+    DestinationPort,
+    Header,
+    IpBlock,
+    Matcher,
+    MetadataMatch,
+    Not,
+    RequestedServerName,
+    UriTemplate,
+    UrlPath,
+    ValueMatch,
+)
+from meshlib.model.inbound import Inspection
+from meshlib.model.route import StringMatch
+from meshlib.policy.authorization_predicates import (
+    Addresses,
+    Reading,
+    Test,
+    compile_blocks,
+    compile_headers,
+    compile_other_header,
+)
+from meshlib.policy.authorization_text import TEXT, compile_texts
+
+Peer: TypeAlias = "str | bool"
+"""Who is at the other end: a verified SPIFFE ID, or else whether the connection is encrypted."""
+
+PathKeys = frozenset[tuple[str, str]]
+"""("exact" | "prefix" | "suffix", text): a path that is none of these cannot match.  Of nothing: no path can."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfPeer:
+    """Depends on the peer alone."""
+
+    test: Callable[[Peer], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class OfRequest:
+    """`keys` None: any path may match.  `cost` orders tests: cheap ones first."""
+
+    test: Test
+    cost: int = 1
+    keys: PathKeys | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    of: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    of: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    of: Node
+
+
+Node: TypeAlias = "bool | OfPeer | OfRequest | Every | Some | Negation"
+
+_PATH, _HEADER, _METADATA = 0, 1, 2
+
+
+class Compiler:
+    """`port`: the one that the policies are enforced on, whatever the server tells of its sockets."""
+
+    def __init__(self, port: int, addresses: Addresses) -> None:
+        self._port = port
+        self._addresses = addresses
+
+    def compile(self, matcher: Matcher, reading: Reading) -> Node:
+        """Raises ValueError for what is no RE2 expression."""
+        match matcher:
+            case Always():
+                return True
+            case Not():
+                return _negation(self.compile(matcher.of, reading.negated))
+            case AllOf():
+                return _every(self.compile(item, reading) for item in matcher.of)
+            case AnyOf():
+                return _some(self._alternatives(matcher.of, reading))
+            case UrlPath():
+                return _path([matcher.match], reading)
+            case UriTemplate():
+                return OfRequest(_template(matcher.template), _PATH, _template_keys(matcher.template))
+            case Header():
+                if _is_plain(matcher):
+                    return self._headers(matcher.match.name, [matcher], reading)
+                return OfRequest(compile_other_header(matcher.match, reading), _HEADER)
+            case Authenticated():
+                return _identity([matcher], reading)
+            case DestinationPort():
+                return self._destination_port(matcher.port)
+            case IpBlock():
+                return OfRequest(compile_blocks(matcher.which, [matcher], reading, self._addresses), _HEADER)
+            case RequestedServerName():
+                return _server_name([matcher.match], reading)
+            case MetadataMatch():
+                return OfRequest(compile_metadata(matcher, doubt=reading.doubt), _METADATA)
+            case _:
+                assert_never(matcher)
+
+    def both(self, permission: Matcher, principal: Matcher, reading: Reading) -> Node:
+        """A policy: what may be done, and by whom."""
+        return _every([self.compile(permission, reading), self.compile(principal, reading)])
+
+    def _alternatives(self, of: Sequence[Matcher], reading: Reading) -> Iterable[Node]:
+        """The matchers on the same thing become one test: a set of names instead of a row of comparisons."""
+        groups: dict[object, list[Matcher]] = {}
+        for item in of:
+            groups.setdefault(_subject(item), []).append(item)
+        for items in groups.values():
+            first = items[0]
+            if len(items) == 1:
+                yield self.compile(first, reading)
+            elif isinstance(first, UrlPath):
+                yield _path([item.match for item in items if isinstance(item, UrlPath)], reading)
+            elif isinstance(first, Header):
+                yield self._headers(first.match.name, [item for item in items if isinstance(item, Header)], reading)
+            elif isinstance(first, Authenticated):
+                yield _identity([item for item in items if isinstance(item, Authenticated)], reading)
+            elif isinstance(first, IpBlock):
+                blocks = [item for item in items if isinstance(item, IpBlock)]
+                yield OfRequest(compile_blocks(first.which, blocks, reading, self._addresses), _HEADER)
+            else:
+                yield from (self.compile(item, reading) for item in items)
+
+    def _headers(self, name: str, of: Iterable[Header], reading: Reading) -> Node:
+        matches = [item.match.match for item in of if item.match.match is not None]
+        return OfRequest(compile_headers(name, matches, reading), _PATH if name == ":method" else _HEADER)
+
+    def _destination_port(self, port: int) -> Node:
+        if self._port:
+            return port == self._port
+        return OfRequest(lambda inspection: inspection.request.connection.local_port == port, _PATH)
+
+
+def _subject(matcher: Matcher) -> object:
+    match matcher:
+        case UrlPath():
+            return UrlPath
+        case Header() if _is_plain(matcher):
+            return Header, matcher.match.name.lower()
+        case Authenticated():
+            return Authenticated
+        case IpBlock():
+            return IpBlock, matcher.which
+        case _:
+            return id(matcher)
+
+
+def _is_plain(header: Header) -> bool:
+    match = header.match
+    return match.match is not None and not match.invert and not match.treat_missing_as_empty
+
+
+# --- leaves
+
+
+def _path(matches: Sequence[StringMatch], reading: Reading) -> Node:
+    test = compile_texts(matches, TEXT, unknown=reading.doubt)
+    keys = None
+    if all(match.kind in ("exact", "prefix", "suffix") and not match.ignore_case for match in matches):
+        keys = frozenset((match.kind, match.value) for match in matches)
+    return OfRequest(lambda inspection: test(inspection.path), _PATH, keys)
+
+
+def _identity(of: Sequence[Authenticated], reading: Reading) -> Node:
+    matches = [item.match for item in of if item.match is not None]
+    anybody = len(matches) < len(of)
+    test = compile_texts(matches, TEXT, unknown=reading.doubt)
+    doubt = reading.doubt
+
+    def matched(peer: Peer) -> bool:
+        if isinstance(peer, str):
+            return anybody or test(peer)
+        return doubt
+
+    return OfPeer(matched)
+
+
+def _server_name(matches: Sequence[StringMatch], reading: Reading) -> Node:
+    test = compile_texts(matches, TEXT, unknown=reading.doubt)
+    return OfRequest(lambda inspection: test(inspection.request.connection.server_name), _HEADER)
+
+
+def _template(template: str) -> Test:
+    """``*`` is one segment of at least one character, of any kind: also of ``*`` (CVE-2025-46821)."""
+    head, rest, tail = _split_template(template)
+    count = len(head)
+
+    def fits(segments: Sequence[str]) -> bool:
+        return all(wanted == found or (wanted == "*" and found != "") for wanted, found in zip(head, segments, strict=True))
+
+    def matched(inspection: Inspection) -> bool:
+        if not rest:
+            segments = inspection.path.split("/")
+            return len(segments) == count and fits(segments)
+        segments = inspection.path.split("/", count)
+        return len(segments) == count + 1 and segments[count].endswith(tail) and fits(segments[:count])
+
+    return matched
+
+
+def _split_template(template: str) -> tuple[list[str], bool, str]:
+    """The segments before ``**``, whether there is one, and the text after it."""
+    segments = template.split("/")
+    if "**" not in segments:
+        return segments, False, ""
+    at = segments.index("**")
+    return segments[:at], True, "".join(f"/{segment}" for segment in segments[at + 1 :])
+
+
+def _template_keys(template: str) -> PathKeys:
+    literal = template.partition("*")[0]
+    return frozenset({("prefix", literal)} if "*" in template else {("exact", template)})
+
+
+_MISSING = object()
+
+
+def compile_metadata(match: MetadataMatch, *, doubt: bool) -> Test:
+    """What other filters have found out.  What is missing matches nothing, unless that is what is asked for."""
+    name, path, test, invert = (
+        match.filter,
+        match.path,
+        _compile_value(match.value, doubt=doubt is not match.invert),
+        match.invert,
+    )
+
+    def matched(inspection: Inspection) -> bool:
+        value: object = inspection.metadata.get(name, _MISSING)
+        for key in path:
+            value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
+        return test(value) is not invert
+
+    return matched
+
+
+def _compile_value(match: ValueMatch, *, doubt: bool) -> Callable[[object], bool]:
+    if match.string is not None:
+        text = compile_texts([match.string], TEXT, unknown=doubt)
+        return lambda value: isinstance(value, str) and text(value)
+    if match.one_of is not None:
+        element = _compile_value(match.one_of, doubt=doubt)
+        return lambda value: isinstance(value, list | tuple) and any(map(element, value))
+    if match.any_of:
+        tests = [_compile_value(item, doubt=doubt) for item in match.any_of]
+        return lambda value: any(test(value) for test in tests)
+    if match.boolean is not None:
+        wanted = match.boolean
+        return lambda value: value is wanted
+    if match.number is not None:
+        number = match.number
+        return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == number
+    if match.null:
+        return lambda value: value is None
+    present = bool(match.present)
+    return lambda value: present and value is not _MISSING
+
+
+# --- structure
+
+
+def _every(nodes: Iterable[Node]) -> Node:
+    found = [node for node in nodes if node is not True]
+    if any(node is False for node in found):
+        return False
+    return True if not found else found[0] if len(found) == 1 else Every(tuple(sorted(found, key=_cost)))
+
+
+def _some(nodes: Iterable[Node]) -> Node:
+    found = [node for node in nodes if node is not False]
+    if any(node is True for node in found):
+        return True
+    return False if not found else found[0] if len(found) == 1 else Some(tuple(sorted(found, key=_cost)))
+
+
+def _negation(node: Node) -> Node:
+    if isinstance(node, bool):
+        return not node
+    return node.of if isinstance(node, Negation) else Negation(node)
+
+
+def _cost(node: Node) -> int:
+    match node:
+        case OfRequest():
+            return node.cost
+        case Every() | Some():
+            return max(map(_cost, node.of))
+        case Negation():
+            return _cost(node.of)
+        case _:
+            return _PATH
+
+
+def path_keys(node: Node) -> PathKeys | None:
+    """The paths that `node` can be about; None: any."""
+    match node:
+        case False:
+            return frozenset()
+        case OfRequest():
+            return node.keys
+        case Every():
+            return min((keys for keys in map(path_keys, node.of) if keys is not None), key=len, default=None)
+        case Some():
+            found: PathKeys = frozenset()
+            for keys in map(path_keys, node.of):
+                if keys is None:
+                    return None
+                found |= keys
+            return found
+        case _:
+            return None
+
+
+def bind(node: Node, peer: Peer) -> bool | Test:
+    """`node` for this peer: settled, or what is left to be asked of its requests."""
+    match node:
+        case bool():
+            return node
+        case OfPeer():
+            return node.test(peer)
+        case OfRequest():
+            return node.test
+        case Negation():
+            inner = bind(node.of, peer)
+            return not inner if isinstance(inner, bool) else _not(inner)
+        case Every():
+            return _bind_all(node.of, peer, settled=False)
+        case Some():
+            return _bind_all(node.of, peer, settled=True)
+        case _:
+            assert_never(node)
+
+
+def _bind_all(nodes: Sequence[Node], peer: Peer, *, settled: bool) -> bool | Test:
+    """`settled`: what one of the nodes must be for that to decide."""
+    tests: list[Test] = []
+    for node in nodes:
+        bound = bind(node, peer)
+        if not isinstance(bound, bool):
+            tests.append(bound)
+        elif bound is settled:
+            return settled
+    if not tests:
+        return not settled
+    return tests[0] if len(tests) == 1 else _or(tests) if settled else _and(tests)
+
+
+def _not(test: Test) -> Test:
+    return lambda inspection: not test(inspection)
+
+
+def _and(tests: list[Test]) -> Test:
+    first, second, *more = tests
+    if not more:
+        return lambda inspection: first(inspection) and second(inspection)
+    if len(more) == 1:
+        third = more[0]
+        return lambda inspection: first(inspection) and second(inspection) and third(inspection)
+    return lambda inspection: all(test(inspection) for test in tests)
+
+
+def _or(tests: list[Test]) -> Test:
+    first, second, *more = tests
+    if not more:
+        return lambda inspection: first(inspection) or second(inspection)
+    return lambda inspection: any(test(inspection) for test in tests)
