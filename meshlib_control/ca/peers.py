@@ -1,0 +1,112 @@
+"""Who is at the other end of an mTLS connection to the control service, by its certificate.
+
+gRPC has verified the chain with the roots of the own trust domain when the connection began.  What it does not check are SPIFFE's
+rules, and that all of it is still so: a connection may be older than a revocation, and outlive its certificate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from meshlib.lowlevel import SpiffeId
+from meshlib_control.ca.certificates import attested_at, leads_to, not_after, not_before
+from meshlib_control.ca.errors import CallerRefused
+
+_USAGES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPeer:
+    """Verified.  Times in Unix seconds; `attested_at`: when it last proved who it is by other means than a certificate."""
+
+    identity: SpiffeId
+    not_before: float
+    not_after: float
+    serial: int
+    attested_at: float | None
+
+
+AuthContext = Mapping[str, Iterable[bytes]]
+"""What gRPC's ``context.auth_context()`` gives."""
+
+
+def is_encrypted(context: AuthContext) -> bool:
+    return [bytes(value) for value in context.get("transport_security_type", ())] == [b"ssl"]
+
+
+def has_certificate(context: AuthContext) -> bool:
+    return bool(list(context.get("x509_pem_cert", ())))
+
+
+def peer_of(context: AuthContext, trust_domain: str, roots: Sequence[bytes], now: float) -> ControlPeer:
+    """The caller of an RPC.  `roots`: DER, those that are trusted now; `now`: Unix seconds.  Raises `CallerRefused`."""
+    chain = _chain(context)
+    leaf = chain[0]
+    try:
+        identity = svid_identity(leaf)
+    except ValueError as error:
+        raise CallerRefused(f"the certificate is no X.509-SVID: {error}") from error
+    if identity.trust_domain != trust_domain:
+        raise CallerRefused(f"{identity} is of another trust domain")
+    if not not_before(leaf) <= now < not_after(leaf):
+        raise CallerRefused(f"the certificate of {identity} is not valid now")
+    if not leads_to(chain, [x509.load_der_x509_certificate(root) for root in roots]):
+        raise CallerRefused(f"the certificate of {identity} does not lead to a root that is trusted now")
+    return ControlPeer(identity, not_before(leaf), not_after(leaf), leaf.serial_number, attested_at(leaf))
+
+
+def svid_identity(leaf: x509.Certificate) -> SpiffeId:
+    """Raises ValueError for what is no X.509-SVID of a workload (X509-SVID, sections 2, 4 and 5)."""
+    names = _extension(leaf, x509.SubjectAlternativeName)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    if len(uris) != 1:
+        raise ValueError(f"it has {len(uris)} URI names; expected one")
+    identity = SpiffeId.parse(uris[0])
+    if not identity.path:
+        raise ValueError("its SPIFFE ID has no path, as that of a signing authority")
+    constraints = _extension(leaf, x509.BasicConstraints)
+    if constraints is not None and constraints.ca:
+        raise ValueError("it is a CA certificate")
+    usage = _extension(leaf, x509.KeyUsage)
+    if usage is None or not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
+        raise ValueError("its key usage is not that of a leaf (digitalSignature, and neither keyCertSign nor cRLSign)")
+    extended = _extension(leaf, x509.ExtendedKeyUsage)
+    if extended is not None and not _USAGES <= set(extended):
+        raise ValueError("its extended key usage lacks server or client authentication")
+    return identity
+
+
+def address_of(peer: str) -> str:
+    """The IP address in gRPC's name of a peer: ``ipv4:10.0.0.7:51234``, ``ipv6:%5B::1%5D:51234``; else empty."""
+    match = re.fullmatch(r"ipv[46]:\[?([0-9a-fA-F.:]+?)\]?:\d+", unquote(peer))
+    return match[1] if match else ""
+
+
+def _chain(context: AuthContext) -> list[x509.Certificate]:
+    try:
+        leaf = x509.load_pem_x509_certificates(b"".join(context.get("x509_pem_cert", ())))
+        chain = x509.load_pem_x509_certificates(b"".join(context.get("x509_pem_cert_chain", ())) or b"".join(map(_pem, leaf)))
+    except ValueError as error:
+        raise CallerRefused("the caller has no certificate that can be read") from error
+    if len(leaf) != 1 or chain[0] != leaf[0]:
+        raise CallerRefused("the caller's certificate is ambiguous")
+    return chain
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
