@@ -34,7 +34,7 @@ class Mesh:
         *,
         control: str | Control = DEFAULT_CONTROL,
         service: str = "",
-        namespace: str = "default",
+        namespace: str = "",
         service_account: str = "",
         labels: Mapping[str, str] | None = None,
         locality: str = "",
@@ -255,7 +255,7 @@ class Mesh:
         return self._processes.current or self._processes.start()
 
     def __repr__(self) -> str:
-        who = f"{self.settings.service or 'client'}.{self.settings.namespace}"
+        who = f"{self.settings.service or 'client'}.{self.settings.namespace or 'default'}"
         process = self._processes.current
         return f"<Mesh {who} {process.link.state if process is not None else 'not started'}>"
 

@@ -10,11 +10,14 @@ from meshlib.model.endpoint import Locality
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One process.  `service` may be empty: a process that only calls."""
+    """One process.  `service` may be empty: a process that only calls.
+
+    So may namespace and service account: its certificate says them, and without one they are "default".
+    """
 
     service: str = ""
-    namespace: str = "default"
-    service_account: str = "default"
+    namespace: str = ""
+    service_account: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     locality: Locality = Locality()
     instance: str = ""  # unique per process, e.g. "reviews-7f3a"; the xDS node id

@@ -28,8 +28,9 @@ class Settings:
 
     control: str = DEFAULT_CONTROL  # host:port, or several separated by commas, tried in turn
     service: str = ""
-    namespace: str = "default"
-    service_account: str = ""  # empty: the one of this process's certificate
+    # Empty: those of this process's certificate; without one, "default".
+    namespace: str = ""
+    service_account: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     locality: str = ""  # region/zone/sub_zone
     port: int | None = None  # that this process serves; None: it only calls
@@ -58,7 +59,7 @@ class Settings:
         for target in self.control.split(","):
             check_address("control", target.strip())
         self._check_identity()
-        for name, value in (("service", self.service or "none"), ("namespace", self.namespace)):
+        for name, value in (("service", self.service or "none"), ("namespace", self.namespace or "none")):
             if not _NAME.fullmatch(value):
                 raise ConfigError(f"{name}={value!r}: expected a DNS label (a-z, 0-9 and '-'), like 'reviews'")
         if self.service_account and not all(_NAME.fullmatch(part) for part in self.service_account.split(".")):
@@ -107,7 +108,7 @@ class Settings:
         return Workload(
             service=self.service,
             namespace=self.namespace,
-            service_account=self.service_account or "default",
+            service_account=self.service_account,
             labels=dict(self.labels),
             locality=Locality.parse(self.locality),
             instance=self.instance or f"{self.service or 'client'}-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}",

@@ -15,21 +15,17 @@ def node_message(workload: Workload, *, instance: str = "", version: str = "") -
     """The xDS node of `workload`.
 
     `instance` replaces the workload's own: a forked child is another client of the control service.  What is in the
-    metadata is a claim: with identities configured the control service believes the certificate instead.
+    metadata is a claim: with identities configured the control service believes the certificate instead, and refuses who claims
+    something else; what a workload was not told it does not claim.
     """
+    claims = {"NAMESPACE": workload.namespace, "SERVICE": workload.service, "SERVICE_ACCOUNT": workload.service_account}
     metadata = Struct()
-    metadata.update(
-        {
-            "NAMESPACE": workload.namespace,
-            "SERVICE": workload.service,
-            "SERVICE_ACCOUNT": workload.service_account,
-            "LABELS": dict(workload.labels),
-        }
-    )
+    metadata.update({name: value for name, value in claims.items() if value})
+    metadata.update({"LABELS": dict(workload.labels)})
     locality = workload.locality
     return core_pb2.Node(
         id=instance or workload.instance,
-        cluster=f"{workload.service or workload.service_account}.{workload.namespace}",
+        cluster=f"{workload.service or workload.service_account or 'client'}.{workload.namespace or 'default'}",
         metadata=metadata,
         locality=core_pb2.Locality(region=locality.region, zone=locality.zone, sub_zone=locality.sub_zone),
         user_agent_name=USER_AGENT,

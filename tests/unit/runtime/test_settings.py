@@ -121,7 +121,7 @@ def test_a_wrong_variable_is_named(name: str, text: str) -> None:
     [
         ("control", ""),
         ("service", "Reviews"),
-        ("namespace", ""),
+        ("namespace", "A"),
         ("service_account", "A B"),
         ("ca_sha256", "abc"),
         ("ca", "nowhere"),
