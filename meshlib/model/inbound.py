@@ -58,6 +58,16 @@ class ServerRequest:
         self.joined = joined
 
 
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """How else somebody could read a path, for the few requests that leave room for it: a policy must not be evaded by writing
+    the same path in another way.  See `meshlib.policy.readings` for who has to hold for which.
+    """
+
+    paths: tuple[str, ...]  # encoded slashes and backslashes as slashes, runs of slashes as one; dot segments resolved
+    decoded: str  # the last of them with everything decoded once, byte for character (Latin-1)
+
+
 @dataclass(slots=True)
 class Inspection:
     """A request on its way through the inbound filters: the one canonical view, which routing, policies, limits, telemetry
@@ -65,6 +75,9 @@ class Inspection:
 
     `path` is canonical and without query; `authority` is the host in lower case, without port and without a trailing dot,
     `host` the same with its port, if any, as policies of Istio see it (``:authority``).
+
+    `request` has the headers that count: those that nobody outside may set (``x-forwarded-client-cert`` ...) are gone from it,
+    and `header_changes` takes them from the application, too.
     """
 
     request: ServerRequest
@@ -73,6 +86,7 @@ class Inspection:
     authority: str
     host: str
     target: bytes  # what the application gets: canonical path and query
+    readings: Readings | None = None  # None: there is one way to read the path
     # The client, as trusted hops have forwarded it; empty: none is trusted, and the connection's other end is the client.
     remote_address: str = ""
     # Envoy's dynamic metadata: "envoy.filters.http.jwt_authn" -> {"payload": {...claims}}, ...
