@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -36,10 +36,17 @@ class Vitals:
     not_ready: Callable[[], str]
 
 
-def build_app(editor: Editor, viewer: Viewer, vitals: Vitals, *, allowed_hosts: frozenset[str] = frozenset()) -> ASGIApp:
-    """The ASGI application, guarded against web pages."""
+def build_app(
+    editor: Editor,
+    viewer: Viewer,
+    vitals: Vitals,
+    *,
+    more: Sequence[Route] = (),
+    allowed_hosts: frozenset[str] = frozenset(),
+) -> ASGIApp:
+    """The ASGI application, guarded against web pages.  `more`: routes of the parts that not every service has."""
     app = Starlette(
-        routes=[*_config_routes(editor), *_revision_routes(editor), *_view_routes(viewer), *_vital_routes(vitals)],
+        routes=[*_config_routes(editor), *_revision_routes(editor), *_view_routes(viewer), *_vital_routes(vitals), *more],
         exception_handlers={
             Problem: _problem,
             Conflict: _conflict,

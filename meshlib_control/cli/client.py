@@ -69,6 +69,9 @@ class ControlClient:
     def post(self, path: str, body: object, answer: type[T], **parameters: str | int | bool | None) -> T:
         return self._call("POST", path, answer, content=msgspec.json.encode(body), parameters=parameters)
 
+    def delete(self, path: str, answer: type[T], **parameters: str | int | bool | None) -> T:
+        return self._call("DELETE", path, answer, parameters=parameters)
+
     def _call(
         self, method: str, path: str, answer: type[T], *, content: bytes | None = None, parameters: Parameters | None = None
     ) -> T:

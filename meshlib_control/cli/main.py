@@ -44,6 +44,8 @@ COMMANDS: dict[str, Entry] = {
     "endpoints": Entry("Look", _LOOK, "List the instances of services"),
     "routes": Entry("Look", _LOOK, "List the routes that a client has"),
     "explain": Entry("Look", _LOOK, "Say which route and endpoints a request would take, and why"),
+    "ca": Entry("Trust", "meshlib_control.cli.authority", "The certificate authority: roots, their rotation, bans"),
+    "token": Entry("Trust", "meshlib_control.cli.authority", "Join tokens, which let a workload get its first certificate"),
     "completion": Entry("Other", "meshlib_control.cli.completion", "Print the completion script for a shell"),
 }
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from meshlib import SpiffeId
+from meshlib_control.ca.errors import CallerRefused
 from meshlib_control.errors import ControlServiceError
 
-IsBanned = Callable[[SpiffeId], bool]
+Identify = Callable[[Any], SpiffeId]
+"""A call's context → who makes it.  Raises `CallerRefused`."""
 
 
 class NotAllowed(ControlServiceError):
@@ -18,34 +20,28 @@ class NotAllowed(ControlServiceError):
 class Callers:
     """Tells who is at the other end of a call.
 
-    `trust_domain` empty: a service without identities, where nobody is asked (``--insecure-dev``).
+    `identify` None: a service without identities, where nobody is asked (``--insecure-dev``).
     """
 
-    def __init__(self, trust_domain: str = "", is_banned: IsBanned = lambda identity: False) -> None:
-        self.trust_domain = trust_domain
+    def __init__(
+        self, identify: Identify | None = None, is_banned: Callable[[SpiffeId], bool] = lambda identity: False
+    ) -> None:
+        self._identify = identify
         self._is_banned = is_banned
 
     def caller(self, context: Any) -> SpiffeId | None:
         """None in a service without identities.  Raises `NotAllowed` for anybody who is not a workload of the mesh."""
-        if not self.trust_domain:
+        if self._identify is None:
             return None
-        # gRPC fills this in only from a verified certificate with exactly one URI SAN that is a SPIFFE ID.
-        found: list[bytes] = list(context.auth_context().get("peer_spiffe_id") or ())
-        if len(found) != 1:
-            raise NotAllowed("the client's certificate has no SPIFFE ID: get one from this service's CA")
         try:
-            identity = SpiffeId.parse(found[0].decode())
-        except ValueError as error:
-            raise NotAllowed(f"the client's certificate: {error}") from error
-        self.admit(identity)
-        return identity
-
-    def admit(self, identity: SpiffeId) -> None:
-        """Raises `NotAllowed` unless this is a workload of our trust domain that is not banned."""
-        if identity.trust_domain != self.trust_domain or not identity.namespace:
-            raise NotAllowed(f"{identity} is no workload of the trust domain {self.trust_domain}")
+            identity = self._identify(context)
+        except CallerRefused as error:
+            raise NotAllowed(str(error)) from error
+        if not identity.namespace:
+            raise NotAllowed(f"{identity} is no workload: expected /ns/NAMESPACE/sa/SERVICE_ACCOUNT")
         if self._is_banned(identity):
-            raise NotAllowed(f"{identity} is banned: see `meshctl ca bans`")
+            raise NotAllowed(f"{identity} is banned: see `meshctl ca status`")
+        return identity
 
 
 def check_claims(identity: SpiffeId | None, *, namespace: str, service_account: str) -> None:
