@@ -12,8 +12,9 @@ from collections.abc import Callable
 from meshlib.model.authorization import Action, Rbac, RbacFilter, RbacPolicy
 from meshlib.model.inbound import Inspection, Refusal
 from meshlib.policy.authorization_index import Entry, FirstMatch, first_match
+from meshlib.policy.authorization_keys import Keys
 from meshlib.policy.authorization_predicates import Addresses, Reading
-from meshlib.policy.authorization_tree import Compiler, Node, PathKeys, Peer, bind, path_keys
+from meshlib.policy.authorization_tree import Compiler, Node, Peer, bind, keys_of
 
 RBAC_METADATA = "envoy.filters.http.rbac"
 COMMON_METADATA = "envoy.common"
@@ -61,9 +62,9 @@ class Engine:
         return found
 
 
-def _compile(policy: RbacPolicy, compiler: Compiler, reading: Reading) -> tuple[Node, PathKeys | None]:
+def _compile(policy: RbacPolicy, compiler: Compiler, reading: Reading) -> tuple[Node, Keys | None]:
     node = compiler.both(policy.permission, policy.principal, reading)
-    return node, path_keys(node)
+    return node, keys_of(node)
 
 
 def compile_rbac(rbac: RbacFilter, *, port: int = 0) -> Step:

@@ -6,7 +6,7 @@ identity has become a constant.  Most policies are about other peers, and cost n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
@@ -24,10 +24,11 @@ from meshlib.model.authorization import (
     RequestedServerName,
     UriTemplate,
     UrlPath,
-    ValueMatch,
 )
 from meshlib.model.inbound import Inspection
 from meshlib.model.route import StringMatch
+from meshlib.policy.authorization_keys import PATH, Keys, exact_keys, header_subject, path_keys, template_keys
+from meshlib.policy.authorization_metadata import compile_metadata, metadata_keys
 from meshlib.policy.authorization_predicates import (
     Addresses,
     Reading,
@@ -41,9 +42,6 @@ from meshlib.policy.authorization_text import TEXT, compile_texts
 Peer: TypeAlias = "str | bool"
 """Who is at the other end: a verified SPIFFE ID, or else whether the connection is encrypted."""
 
-PathKeys = frozenset[tuple[str, str]]
-"""("exact" | "prefix" | "suffix", text): a path that is none of these cannot match.  Of nothing: no path can."""
-
 
 @dataclass(frozen=True, slots=True)
 class OfPeer:
@@ -54,11 +52,11 @@ class OfPeer:
 
 @dataclass(frozen=True, slots=True)
 class OfRequest:
-    """`keys` None: any path may match.  `cost` orders tests: cheap ones first."""
+    """`keys` None: any request may match.  `cost` orders tests: cheap ones first."""
 
     test: Test
     cost: int = 1
-    keys: PathKeys | None = None
+    keys: Keys | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class Compiler:
             case UrlPath():
                 return _path([matcher.match], reading)
             case UriTemplate():
-                return OfRequest(_template(matcher.template), _PATH, _template_keys(matcher.template))
+                return OfRequest(_template(matcher.template), _PATH, template_keys(matcher.template))
             case Header():
                 if _is_plain(matcher):
                     return self._headers(matcher.match.name, [matcher], reading)
@@ -116,7 +114,7 @@ class Compiler:
             case RequestedServerName():
                 return _server_name([matcher.match], reading)
             case MetadataMatch():
-                return OfRequest(compile_metadata(matcher, doubt=reading.doubt), _METADATA)
+                return OfRequest(compile_metadata(matcher, doubt=reading.doubt), _METADATA, metadata_keys(matcher))
             case _:
                 assert_never(matcher)
 
@@ -147,7 +145,10 @@ class Compiler:
 
     def _headers(self, name: str, of: Iterable[Header], reading: Reading) -> Node:
         matches = [item.match.match for item in of if item.match.match is not None]
-        return OfRequest(compile_headers(name, matches, reading), _PATH if name == ":method" else _HEADER)
+        test = compile_headers(name, matches, reading)
+        if name.startswith(":") or name == "host":
+            return OfRequest(test, _PATH)
+        return OfRequest(test, _HEADER, exact_keys(header_subject(name), matches))
 
     def _destination_port(self, port: int) -> Node:
         if self._port:
@@ -179,10 +180,7 @@ def _is_plain(header: Header) -> bool:
 
 def _path(matches: Sequence[StringMatch], reading: Reading) -> Node:
     test = compile_texts(matches, TEXT, unknown=reading.doubt)
-    keys = None
-    if all(match.kind in ("exact", "prefix", "suffix") and not match.ignore_case for match in matches):
-        keys = frozenset((match.kind, match.value) for match in matches)
-    return OfRequest(lambda inspection: test(inspection.path), _PATH, keys)
+    return OfRequest(lambda inspection: test(inspection.path), _PATH, path_keys(matches))
 
 
 def _identity(of: Sequence[Authenticated], reading: Reading) -> Node:
@@ -231,54 +229,6 @@ def _split_template(template: str) -> tuple[list[str], bool, str]:
     return segments[:at], True, "".join(f"/{segment}" for segment in segments[at + 1 :])
 
 
-def _template_keys(template: str) -> PathKeys:
-    literal = template.partition("*")[0]
-    return frozenset({("prefix", literal)} if "*" in template else {("exact", template)})
-
-
-_MISSING = object()
-
-
-def compile_metadata(match: MetadataMatch, *, doubt: bool) -> Test:
-    """What other filters have found out.  What is missing matches nothing, unless that is what is asked for."""
-    name, path, test, invert = (
-        match.filter,
-        match.path,
-        _compile_value(match.value, doubt=doubt is not match.invert),
-        match.invert,
-    )
-
-    def matched(inspection: Inspection) -> bool:
-        value: object = inspection.metadata.get(name, _MISSING)
-        for key in path:
-            value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
-        return test(value) is not invert
-
-    return matched
-
-
-def _compile_value(match: ValueMatch, *, doubt: bool) -> Callable[[object], bool]:
-    if match.string is not None:
-        text = compile_texts([match.string], TEXT, unknown=doubt)
-        return lambda value: isinstance(value, str) and text(value)
-    if match.one_of is not None:
-        element = _compile_value(match.one_of, doubt=doubt)
-        return lambda value: isinstance(value, list | tuple) and any(map(element, value))
-    if match.any_of:
-        tests = [_compile_value(item, doubt=doubt) for item in match.any_of]
-        return lambda value: any(test(value) for test in tests)
-    if match.boolean is not None:
-        wanted = match.boolean
-        return lambda value: value is wanted
-    if match.number is not None:
-        number = match.number
-        return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == number
-    if match.null:
-        return lambda value: value is None
-    present = bool(match.present)
-    return lambda value: present and value is not _MISSING
-
-
 # --- structure
 
 
@@ -314,24 +264,29 @@ def _cost(node: Node) -> int:
             return _PATH
 
 
-def path_keys(node: Node) -> PathKeys | None:
-    """The paths that `node` can be about; None: any."""
+def keys_of(node: Node) -> Keys | None:
+    """Keys of which a request must have one for `node` to match; None: it may match any request."""
     match node:
         case False:
             return frozenset()
         case OfRequest():
             return node.keys
         case Every():
-            return min((keys for keys in map(path_keys, node.of) if keys is not None), key=len, default=None)
+            return min((keys for keys in map(keys_of, node.of) if keys is not None), key=_coarseness, default=None)
         case Some():
-            found: PathKeys = frozenset()
-            for keys in map(path_keys, node.of):
+            found: Keys = frozenset()
+            for keys in map(keys_of, node.of):
                 if keys is None:
                     return None
                 found |= keys
             return found
         case _:
             return None
+
+
+def _coarseness(keys: Keys) -> tuple[bool, int]:
+    """Paths tell policies apart better than what else they look at."""
+    return any(key.subject != PATH for key in keys), len(keys)
 
 
 def bind(node: Node, peer: Peer) -> bool | Test:
