@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Protocol, TypeVar, cast
 
@@ -52,6 +52,7 @@ class LiveWorld:
         self._files = files
         self._domain = domain
         self._trust = trust
+        self._jwks: Mapping[str, str] = {}
         self._content = RevisionContent()
         self._config = ConfigSet()
         self._loader = DocumentLoader()
@@ -87,6 +88,18 @@ class LiveWorld:
         self.snapshot = snapshot
         self._take_content(await self._revisions.read())
         self._rebuild()
+
+    def take_trust(self, trust: Trust) -> None:
+        """The certificate authority trusts other roots from now on."""
+        if trust != self._trust:
+            self._trust = trust
+            self._changed.set()
+
+    def take_jwks(self, documents: Mapping[str, str]) -> None:
+        """Key sets of token issuers, by the URI that they were fetched from."""
+        if documents != self._jwks:
+            self._jwks = dict(documents)
+            self._changed.set()
 
     async def run(self, publish: Callable[[World], None]) -> None:
         """Follow all sources, until cancelled."""
@@ -141,7 +154,9 @@ class LiveWorld:
             await asyncio.sleep(PACE)
 
     def _rebuild(self) -> None:
-        self.world = World.of(self._config, self.snapshot, domain=self._domain, trust=self._trust, previous=self.world)
+        self.world = World.of(
+            self._config, self.snapshot, domain=self._domain, trust=self._trust, jwks=self._jwks, previous=self.world
+        )
 
     def _take_content(self, content: RevisionContent) -> None:
         self._content = content

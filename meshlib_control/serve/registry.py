@@ -127,7 +127,7 @@ class RegistryService:
         if registration.namespace != identity.namespace or not self._may_serve(identity, registration.service):
             raise NotAllowed(
                 f"{identity} may not register {registration.service}.{registration.namespace}: a service account registers the"
-                " service of its own name and namespace, and what workloadGrants of the MeshConfig lets it"
+                " service of its own name and namespace, and what registrationGrants of the MeshConfig let it"
             )
         known = self._registrations.registration(registration.instance_id)
         if known is not None and (known.namespace, known.service_account) != (identity.namespace, identity.service_account):
