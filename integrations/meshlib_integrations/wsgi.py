@@ -3,18 +3,28 @@
 Requests that two readers could read differently are refused before the application; deadline, trace and attempt of a request
 travel to the calls that are made for it, while its body is iterated too.  The mesh starts in the process that serves, with its
 first request or, under gunicorn, with `meshlib_integrations.gunicorn`.
+
+mTLS comes from the server (`meshlib_integrations.gunicorn`, `meshlib_integrations.werkzeug`), or, for any other one, from a
+listener of the middleware's own on the Mesh's ``mesh_port``, in threads of its own.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from meshlib import Mesh
-from meshlib.lowlevel import Connection, Refusal, ServerRequest, Serving
+from meshlib.errors import ConfigError
+from meshlib.lowlevel import Admitted, Connection, Refusal, ServerRequest, Serving
+from meshlib_integrations._asgi import CONNECTION
+from meshlib_integrations._mesh_listener import ThreadListener
+from meshlib_integrations._serving import serve_with
+from meshlib_integrations._starting import announce
 
 __all__ = ["MeshMiddleware"]
 
@@ -22,38 +32,45 @@ Environ = dict[str, Any]  # PEP 3333: a builtin dictionary
 StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
+logger = logging.getLogger("meshlib")
+
 _PATH_SAFE = "/!$&'()*+,;=:@-._~"  # RFC 3986 section 3.3
 
 
 class MeshMiddleware:
-    """``environ["meshlib"]`` is the request's `meshlib.RequestContext`."""
+    """``environ["meshlib"]`` is the request's `meshlib.RequestContext`, whose ``peer`` is who has sent it."""
 
     def __init__(self, app: Application, mesh: Mesh) -> None:
         self.app = app
         self.mesh = mesh
         self._started_in = 0  # process id
+        self._listener: ThreadListener | None = None
+        serve_with(mesh)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if self._started_in != os.getpid():
-            self.started()
-        target = _target(environ)
+            self._start_late()
+        scope: dict[str, Any] = environ.get("asgi.scope") or {}
+        admitted = self.mesh.listening.admitted(environ.get("gunicorn.socket") or environ.get("werkzeug.socket"))
+        connection = _connection(environ, scope, admitted)
+        target = _target(environ, scope)
         serving = self.mesh.serve(
             ServerRequest(
                 environ["REQUEST_METHOD"],
                 target,
-                _headers(environ),
+                scope["headers"] if scope else _headers(environ),
                 http_version=environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2],
-                connection=Connection(remote_address=environ.get("REMOTE_ADDR", "")),
+                connection=connection,
             )
         )
         if serving.refusal is not None:
             return _refuse(serving.refusal, start_response)
-        environ["meshlib"] = serving.context
+        _hand_on(environ, serving, connection)
         if serving.target != target:
             _retarget(environ, serving.target)
         serving.__enter__()
         try:
-            body = self.app(environ, self._closing(start_response))
+            body = self.app(environ, self._answering(start_response, serving, admitted))
         except BaseException:
             serving.__exit__(None, None, None)
             raise
@@ -65,17 +82,42 @@ class MeshMiddleware:
         return _Body(body, serving)
 
     def started(self) -> None:
-        """Announce this process, once."""
-        self._started_in = os.getpid()
-        self.mesh.serve_started()
+        """Open the listener, if there is to be one, and announce this process.  Once.  Raises errors.ConfigError.
 
-    def _closing(self, start_response: StartResponse) -> StartResponse:
-        """`start_response`, telling the client to go elsewhere while this process is draining."""
-        mesh = self.mesh
+        The first request does it; a server that has a moment before that calls it then.
+        """
+        if self._started_in == os.getpid():
+            return
+        self._started_in = os.getpid()
+        self._listener = None  # a parent's
+        if self.mesh.settings.mesh_port:
+            listener = ThreadListener(self.mesh, self)
+            listener.open()
+            self._listener = listener
+        announce(self.mesh)
+
+    def stopped(self) -> None:
+        """Close the listener, after what is in flight on it."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    def _start_late(self) -> None:
+        try:
+            self.started()
+        except ConfigError as error:
+            logger.error("%s; nobody is told of this process, and under STRICT it refuses every request", error)
+
+    def _answering(self, start_response: StartResponse, serving: Serving, admitted: Admitted | None) -> StartResponse:
+        """`start_response` with the headers of the mesh; telling the client to go elsewhere, if it is to."""
+        mesh, inspection = self.mesh, serving.inspection
 
         def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
-            if mesh.draining:
+            if mesh.draining or (admitted is not None and time.monotonic() >= admitted.until):
                 headers = [pair for pair in headers if pair[0].lower() != "connection"] + [("Connection", "close")]
+            if inspection is not None and inspection.response_headers:
+                added = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in inspection.response_headers]
+                headers = [*headers, *added]
             return start_response(status, headers, *rest)
 
         return starting
@@ -103,8 +145,38 @@ class _Body:
             serving.__exit__(None, None, None)
 
 
-def _target(environ: Environ) -> bytes:
+def _connection(environ: Environ, scope: dict[str, Any], admitted: Admitted | None) -> Connection:
+    """What the handshake has proved; or, of a server that is none of ours, only where the socket's other end is."""
+    if admitted is not None:
+        return admitted.connection
+    found: Connection | None = scope["state"].get(CONNECTION) if scope.get("state") else None
+    if found is not None:
+        return found
+    port = environ.get("SERVER_PORT", "")
+    return Connection(remote_address=environ.get("REMOTE_ADDR", ""), local_port=int(port) if port.isdigit() else 0)
+
+
+def _hand_on(environ: Environ, serving: Serving, connection: Connection) -> None:
+    """What the application gets beside the request that came."""
+    environ["meshlib"] = serving.context
+    environ[CONNECTION] = connection
+    if connection.peer is not None:
+        environ["wsgi.url_scheme"] = "http"  # as in the URL that the caller calls: encryption is not the applications' business
+    inspection = serving.inspection
+    if inspection is not None and inspection.header_changes:
+        for name, value in inspection.header_changes.items():
+            key = name.decode("latin-1").upper().replace("-", "_")
+            key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+            environ.pop(key, None)
+            if value is not None:
+                environ[key] = value.decode("latin-1")
+
+
+def _target(environ: Environ, scope: dict[str, Any]) -> bytes:
     """The request target as on the wire, or what the server left of it."""
+    if scope.get("raw_path"):
+        query_string: bytes = scope["query_string"]
+        return bytes(scope["raw_path"]) + (b"?" + query_string if query_string else b"")
     raw: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if raw:
         return raw.encode("latin-1")
@@ -134,6 +206,7 @@ def _retarget(environ: Environ, target: bytes) -> None:
 
 def _refuse(refusal: Refusal, start_response: StartResponse) -> list[bytes]:
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(refusal.body)))]
+    headers += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in refusal.headers]
     if refusal.close:
         headers.append(("Connection", "close"))
     start_response(f"{refusal.status} {HTTPStatus(refusal.status).phrase}", headers)

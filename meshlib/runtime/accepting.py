@@ -15,6 +15,9 @@ def admit(listening: Listening, connected: socket.socket, timeout: float = HANDS
     Blocks for at most `timeout` seconds.  The handshake is over, and its peer verified, when this returns: a handshake that
     begins within the first read would be verified by nobody.  Raises NotAdmitted; the connection is closed then.
     """
+    if isinstance(connected, ssl.SSLSocket):
+        connected.close()
+        raise NotAdmitted("the server was given TLS of its own: leave either that out or the mesh's")
     deadline = time.monotonic() + timeout
     patience = connected.gettimeout()
     remote, local = _names(connected)
