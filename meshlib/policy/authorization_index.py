@@ -62,8 +62,11 @@ def _lookup(entries: Sequence[Entry]) -> FirstMatch:
     pairs = [(entry.test, entry.name) for entry in entries]
     anywhere = tuple(number for number, entry in enumerate(entries) if entry.keys is None)
     first, *more = _files(entries)
+    scan = _scan(pairs)
 
     def found(inspection: Inspection) -> str | None:
+        if inspection.readings is not None:  # it has other paths than the one that it would be looked up by
+            return scan(inspection)
         numbers = first(inspection)
         for candidates in more:
             numbers += candidates(inspection)

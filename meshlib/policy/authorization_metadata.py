@@ -13,10 +13,10 @@ from meshlib.policy.authorization_text import TEXT, compile_texts
 _MISSING = object()
 
 
-def compile_metadata(match: MetadataMatch, *, doubt: bool) -> Callable[[Inspection], bool]:
-    """What is missing matches nothing, unless that is what is asked for.  `doubt`: see `authorization_predicates`."""
+def compile_metadata(match: MetadataMatch, *, restricts: bool) -> Callable[[Inspection], bool]:
+    """What is missing matches nothing, unless that is what is asked for.  `restricts`: see `authorization_predicates`."""
     value_of, invert = value_at(match.filter, match.path), match.invert
-    test = _compile_value(match.value, doubt=doubt is not invert)
+    test = _compile_value(match.value, restricts=restricts is not invert)
     return lambda inspection: test(value_of(inspection)) is not invert
 
 
@@ -32,15 +32,15 @@ def value_at(name: str, path: Sequence[str]) -> Callable[[Inspection], object]:
     return value_of
 
 
-def _compile_value(match: ValueMatch, *, doubt: bool) -> Callable[[object], bool]:
+def _compile_value(match: ValueMatch, *, restricts: bool) -> Callable[[object], bool]:
     if match.string is not None:
-        text = compile_texts([match.string], TEXT, unknown=doubt)
+        text = compile_texts([match.string], TEXT, unknown=restricts)
         return lambda value: isinstance(value, str) and text(value)
     if match.one_of is not None:
-        element = _compile_value(match.one_of, doubt=doubt)
+        element = _compile_value(match.one_of, restricts=restricts)
         return lambda value: isinstance(value, list | tuple) and any(map(element, value))
     if match.any_of:
-        tests = [_compile_value(item, doubt=doubt) for item in match.any_of]
+        tests = [_compile_value(item, restricts=restricts) for item in match.any_of]
         return lambda value: any(test(value) for test in tests)
     if match.boolean is not None:
         wanted = match.boolean

@@ -1,13 +1,13 @@
 """What policies can ask of a request, as predicates: headers, host, addresses.
 
-Everything is read in one of two ways, since a doubt must never work for the request:
+A doubt must never work for a request.  So a matcher is read in one of two ways, by where it stands: one that grants (in ALLOW,
+and below a negation in the other actions) holds only if it certainly does, one that restricts (in DENY, LOG and CUSTOM, and
+below a negation in ALLOW) unless it certainly does not.  In doubt are the identity of a peer that proved none (plaintext under
+PERMISSIVE; Istio bulletin 2021-004), an address that the server does not tell, a value that a regular expression cannot see
+into, and how a path or host is read (`readings`).
 
-* what would let it in (ALLOW, and below a negation in DENY) holds only if it certainly does,
-* what would keep it out (DENY, and below a negation in ALLOW) holds unless it certainly does not.
-
-In doubt are: the identity of a peer that proved none (plaintext under PERMISSIVE; Istio bulletin 2021-004), an address that
-the server does not tell, and a value that a regular expression cannot see into.  Beyond that, what ALLOW asks of a header must
-hold for each of its values, and what it forbids for none; DENY is satisfied by any one value, as in Envoy.
+Of repeated headers, what ALLOW asks must hold for each value, and what it forbids for none; the other actions are satisfied by
+any one value, as Envoy is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from meshlib.model.authorization import Action, Address, IpBlock
 from meshlib.model.inbound import Inspection
 from meshlib.model.route import HeaderMatch, StringMatch
 from meshlib.policy.authorization_text import BYTES, TEXT, compile_texts
+from meshlib.policy.readings import host_rule
 
 Test = Callable[[Inspection], bool]
 ValuesTest = Callable[[Sequence[bytes]], bool]
@@ -28,22 +29,24 @@ ValuesTest = Callable[[Sequence[bytes]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a node is to be read.  `every`: a header's test must hold for all of its values; `doubt`: the answer in doubt."""
+    """Where a matcher stands.  `allow`: in a policy that lets in; `restricts`: if it holds, that works against the request."""
 
-    every: bool
-    doubt: bool
-    action: Action
+    allow: bool
+    restricts: bool
 
     @classmethod
     def of(cls, action: Action) -> Reading:
-        return cls(every=action is Action.ALLOW, doubt=action is Action.DENY, action=action)
+        allow = action is Action.ALLOW
+        return cls(allow, restricts=not allow)
 
     @property
     def negated(self) -> Reading:
-        """Below a negation.  LOG lets nothing in and keeps nothing out: it has one reading, Envoy's."""
-        if self.action is Action.LOG:
-            return self
-        return Reading(every=self.action is Action.ALLOW and not self.every, doubt=not self.doubt, action=self.action)
+        return Reading(self.allow, restricts=not self.restricts)
+
+    @property
+    def every(self) -> bool:
+        """Must a header's test hold for all of its values?"""
+        return self.allow and not self.restricts
 
 
 # --- headers
@@ -83,14 +86,12 @@ def compile_headers(name: str, matches: Sequence[StringMatch], reading: Reading)
     if key == ":authority" or key == "host":
         return _compile_host(matches, reading)
     if key == ":method":
-        test = compile_texts(matches, TEXT, unknown=reading.doubt)
+        test = compile_texts(matches, TEXT, unknown=reading.restricts)
         return lambda inspection: test(inspection.request.method)
+    of_value = compile_texts(matches, BYTES, unknown=reading.restricts)
     if key == ":path":
-        raw = compile_texts(matches, BYTES, unknown=reading.doubt)
-        return lambda inspection: raw(inspection.target)
-    wanted = key.encode("ascii")
-    of_value = compile_texts(matches, BYTES, unknown=reading.doubt)
-    every = reading.every
+        return _compile_target(of_value, reading)
+    wanted, every = key.encode("ascii"), reading.every
 
     def matched(inspection: Inspection) -> bool:
         values = header_values(inspection, wanted)
@@ -104,17 +105,29 @@ def compile_headers(name: str, matches: Sequence[StringMatch], reading: Reading)
 
 
 def _compile_host(matches: Iterable[StringMatch], reading: Reading) -> Test:
-    """The host as it was called, and without its port: a policy for ``a.test`` is about ``a.test:8080`` too (H01 to H03)."""
+    """Hosts have no case and no trailing dot here; a policy for ``a.test`` restricts ``a.test:8080`` too (H01 to H03)."""
     canonical = [
         StringMatch(match.kind, f"(?i:{match.value})")
         if match.kind == "regex"
         else StringMatch(match.kind, match.value.lower().removesuffix(".") if match.kind == "exact" else match.value.lower())
         for match in matches
     ]
-    test = compile_texts(canonical, TEXT, unknown=reading.doubt)
+    return host_rule(compile_texts(canonical, TEXT, unknown=reading.restricts), restricts=reading.restricts)
+
+
+def _compile_target(test: Callable[[bytes], bool], reading: Reading) -> Test:
+    """Path and query, in each way that the path can be read."""
+
+    def of_path(inspection: Inspection, path: str) -> bool:
+        query = inspection.query
+        return test((f"{path}?{query}" if query else path).encode("latin-1"))
 
     def matched(inspection: Inspection) -> bool:
-        return test(inspection.authority) or (inspection.host != inspection.authority and test(inspection.host))
+        readings = inspection.readings
+        if readings is None:
+            return test(inspection.target)
+        found = [test(inspection.target), *(of_path(inspection, path) for path in readings.paths)]
+        return any(found) or of_path(inspection, readings.decoded) if reading.restricts else all(found)
 
     return matched
 
@@ -129,6 +142,7 @@ def compile_other_header(match: HeaderMatch, reading: Reading) -> Test:
         if match.match is not None:
             plain = compile_headers(key, (match.match,), reading.negated if match.invert else reading)
             return (lambda inspection: not plain(inspection)) if match.invert else plain
+        # Presence and ranges: each of them is there, once.
         values: Callable[[Inspection], Sequence[bytes]] = _pseudo(key)
     else:
         wanted = key.encode("ascii")
@@ -153,7 +167,7 @@ def _pseudo(name: str) -> Callable[[Inspection], Sequence[bytes]]:
 def _on_values(match: HeaderMatch, values: Callable[[Inspection], Sequence[bytes]], reading: Reading) -> Test:
     of_value = _range_test(*match.range) if match.range is not None else None
     if match.match is not None:
-        of_value = compile_texts((match.match,), BYTES, unknown=reading.doubt is not match.invert)
+        of_value = compile_texts((match.match,), BYTES, unknown=reading.restricts is not match.invert)
     assert of_value is not None
     invert, missing = match.invert, (b"",) if match.treat_missing_as_empty else ()
     # An inverted match holds if no value matches; read generously (below a negation in ALLOW), if one does not.
@@ -214,12 +228,12 @@ def compile_blocks(which: Address, blocks: Sequence[IpBlock], reading: Reading, 
     """Any of `blocks` (all about the same address) holds the address."""
     networks = [ip_network(block.cidr) for block in blocks]
     masks = [(net.version, int(net.netmask), int(net.network_address)) for net in networks]
-    parse, doubt = addresses.parse, reading.doubt
+    parse, restricts = addresses.parse, reading.restricts
 
     def inside(text: str) -> bool:
         address = parse(text)
         if address is None:
-            return doubt
+            return restricts
         version, number = address
         return any(version == of and number & mask == network for of, mask, network in masks)
 
@@ -234,7 +248,7 @@ def compile_blocks(which: Address, blocks: Sequence[IpBlock], reading: Reading, 
         if inside(inspection.request.connection.remote_address):
             return True
         # No hop is trusted to say whom it speaks for: what it says can shut a request out, never let one in.
-        return doubt and any(inside(text) for text in _forwarded(inspection) if parse(text) is not None)
+        return restricts and any(inside(text) for text in _forwarded(inspection) if parse(text) is not None)
 
     return remote
 

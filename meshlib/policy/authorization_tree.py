@@ -7,7 +7,7 @@ identity has become a constant.  Most policies are about other peers, and cost n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
 from meshlib.model.authorization import (
@@ -25,7 +25,6 @@ from meshlib.model.authorization import (
     UriTemplate,
     UrlPath,
 )
-from meshlib.model.inbound import Inspection
 from meshlib.model.route import StringMatch
 from meshlib.policy.authorization_keys import PATH, Keys, exact_keys, header_subject, path_keys, template_keys
 from meshlib.policy.authorization_metadata import compile_metadata, metadata_keys
@@ -38,6 +37,7 @@ from meshlib.policy.authorization_predicates import (
     compile_other_header,
 )
 from meshlib.policy.authorization_text import TEXT, compile_texts
+from meshlib.policy.readings import decoded, path_rule
 
 Peer: TypeAlias = "str | bool"
 """Who is at the other end: a verified SPIFFE ID, or else whether the connection is encrypted."""
@@ -100,7 +100,7 @@ class Compiler:
             case UrlPath():
                 return _path([matcher.match], reading)
             case UriTemplate():
-                return OfRequest(_template(matcher.template), _PATH, template_keys(matcher.template))
+                return _uri_template(matcher.template, reading)
             case Header():
                 if _is_plain(matcher):
                     return self._headers(matcher.match.name, [matcher], reading)
@@ -114,7 +114,7 @@ class Compiler:
             case RequestedServerName():
                 return _server_name([matcher.match], reading)
             case MetadataMatch():
-                return OfRequest(compile_metadata(matcher, doubt=reading.doubt), _METADATA, metadata_keys(matcher))
+                return OfRequest(compile_metadata(matcher, restricts=reading.restricts), _METADATA, metadata_keys(matcher))
             case _:
                 assert_never(matcher)
 
@@ -179,30 +179,38 @@ def _is_plain(header: Header) -> bool:
 
 
 def _path(matches: Sequence[StringMatch], reading: Reading) -> Node:
-    test = compile_texts(matches, TEXT, unknown=reading.doubt)
-    return OfRequest(lambda inspection: test(inspection.path), _PATH, path_keys(matches))
+    test = compile_texts(matches, TEXT, unknown=reading.restricts)
+    decoded_matches = [item if item.kind == "regex" else replace(item, value=decoded(item.value)) for item in matches]
+    on_decoded = compile_texts(decoded_matches, TEXT, unknown=reading.restricts)
+    rule = path_rule(test, restricts=reading.restricts, decoded_test=on_decoded)
+    return OfRequest(rule, _PATH, path_keys(matches))
 
 
 def _identity(of: Sequence[Authenticated], reading: Reading) -> Node:
     matches = [item.match for item in of if item.match is not None]
     anybody = len(matches) < len(of)
-    test = compile_texts(matches, TEXT, unknown=reading.doubt)
-    doubt = reading.doubt
+    test = compile_texts(matches, TEXT, unknown=reading.restricts)
+    restricts = reading.restricts
 
     def matched(peer: Peer) -> bool:
         if isinstance(peer, str):
             return anybody or test(peer)
-        return doubt
+        return restricts
 
     return OfPeer(matched)
 
 
 def _server_name(matches: Sequence[StringMatch], reading: Reading) -> Node:
-    test = compile_texts(matches, TEXT, unknown=reading.doubt)
+    test = compile_texts(matches, TEXT, unknown=reading.restricts)
     return OfRequest(lambda inspection: test(inspection.request.connection.server_name), _HEADER)
 
 
-def _template(template: str) -> Test:
+def _uri_template(template: str, reading: Reading) -> Node:
+    rule = path_rule(_template(template), restricts=reading.restricts, decoded_test=_template(decoded(template)))
+    return OfRequest(rule, _PATH, template_keys(template))
+
+
+def _template(template: str) -> Callable[[str], bool]:
     """``*`` is one segment of at least one character, of any kind: also of ``*`` (CVE-2025-46821)."""
     head, rest, tail = _split_template(template)
     count = len(head)
@@ -210,11 +218,11 @@ def _template(template: str) -> Test:
     def fits(segments: Sequence[str]) -> bool:
         return all(wanted == found or (wanted == "*" and found != "") for wanted, found in zip(head, segments, strict=True))
 
-    def matched(inspection: Inspection) -> bool:
+    def matched(path: str) -> bool:
         if not rest:
-            segments = inspection.path.split("/")
+            segments = path.split("/")
             return len(segments) == count and fits(segments)
-        segments = inspection.path.split("/", count)
+        segments = path.split("/", count)
         return len(segments) == count + 1 and segments[count].endswith(tail) and fits(segments[:count])
 
     return matched
