@@ -26,18 +26,21 @@ class JwtProvider:
     from_params: tuple[str, ...] = ()
     from_cookies: tuple[str, ...] = ()
     forward: bool = False  # False: the application does not see the token
-    payload_header: str = ""  # base64url of the payload, for the application
+    payload_header: str = ""  # lower-case; base64url of the payload, for the application
+    pad_payload_header: bool = False
     claim_headers: tuple[tuple[str, str], ...] = ()  # lower-case header, claim ("a.b" is nested)
     clock_skew: float = 60.0
     space_delimited_claims: tuple[str, ...] = ("permission", "scope")
     payload_in_metadata: str = "payload"
+    require_expiration: bool = False  # tokens without ``exp`` are refused
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A token of this provider."""
+    """A token of this provider.  `audiences`: instead of the provider's own, unless None."""
 
     name: str
+    audiences: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
