@@ -32,6 +32,7 @@ from meshlib.runtime.channel import OPTIONS
 from meshlib.xds.node import node_message
 from meshlib.xds.proto.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from meshlib.xds.types import ADS_DELTA, CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib_control.app import collect_rarely
 from meshlib_control.catalog.model import CatalogSnapshot, Instance, Port, Service, registered_host
 from meshlib_control.compile import World
 from meshlib_control.compile.node import Node
@@ -99,7 +100,9 @@ async def serve(port: int, services: int, endpoints: int, moved: int) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     async with service:
         server = GrpcServer([service.handler()])
-        answer({"port": await server.start(f"127.0.0.1:{port}")})
+        address = await server.start(f"127.0.0.1:{port}")
+        collect_rarely()
+        answer({"port": address})
         while command := (await commands.readline()).split():
             if command[0] == b"names":
                 scope = compiler.scope_of(world, Node())
@@ -259,6 +262,7 @@ async def measure(options: argparse.Namespace) -> Figures:
     nothing = first_requests(names, {})
     clients = [Client(number, f"127.0.0.1:{server.port}", nothing) for number in range(options.clients)]
     clients[0].versions = versions
+    collect_rarely()  # this process stands for a thousand, whose collectors would not run in turn
     begun = time.monotonic()
     tasks = [asyncio.create_task(client.run()) for client in clients]
     status = await until_settled(server, options.clients)
