@@ -242,7 +242,8 @@ class _ProviderVerifier:
         self._issuer = provider.issuer
         self._audiences = frozenset(map(audience, audiences))
         self._keys = keys
-        self._locations = locations(provider)
+        # The last place first, as Envoy does: with several bad tokens it decides which of them is told.
+        self._locations = locations(provider)[::-1]
         self._cache: Recent[_Verified] = Recent()
         self._issuers = issuers
 
@@ -250,43 +251,38 @@ class _ProviderVerifier:
         """Each token that is found must be right: the application may use any of them."""
         verified: _Verified | None = None
         used: list[Location] = []
-        # The last place first, as Envoy does: with several bad tokens it decides which of them is told.
-        for location in reversed(self._locations):
-            for text in reversed(location.find(inspection)):
-                result = self._check(text, now)
-                if isinstance(result, Failure):
-                    return result
-                verified = result
+        for location in self._locations:
+            for text in location.find(inspection):
+                digest = sha256(text).digest()
+                known = self._cache.get(digest)
+                if known is None or not known.since <= now < known.until or known.keys is not self._keys.keys(self._provider):
+                    result = self._check(text, digest, now)
+                    if isinstance(result, Failure):
+                        return result
+                    known = result
+                verified = known
                 used.append(location)
         if verified is None:
             return MISSING
-        self._apply(verified, used, inspection)
-        return None
-
-    def _apply(self, verified: _Verified, used: list[Location], inspection: Inspection) -> None:
-        provider = self._provider
         if verified.headers:
             inspection.header_changes.update(verified.headers)
-        if provider.payload_in_metadata:
+        if self._provider.payload_in_metadata:
             found = inspection.metadata.setdefault(METADATA, {})
-            found[provider.payload_in_metadata] = verified.payload.copy()
-        if not provider.forward:
+            found[self._provider.payload_in_metadata] = verified.payload.copy()
+        if not self._provider.forward:
             for location in used:
                 location.remove(inspection)
+        return None
 
-    def _check(self, text: bytes, now: float) -> _Verified | Failure:
-        digest = sha256(text).digest()
-        known = self._cache.get(digest)
-        if known is not None:
-            if known.since <= now < known.until and known.keys is self._keys.keys(self._provider):
-                return known
-            self._cache.discard(digest)
-        elif self._issuer and (issuer := self._issuers.get(digest)) is not None and issuer != self._issuer:
+    def _check(self, text: bytes, digest: bytes, now: float) -> _Verified | Failure:
+        if self._issuer and (issuer := self._issuers.get(digest)) is not None and issuer != self._issuer:
             return UNKNOWN_ISSUER  # another provider has verified it before
         result = self._verified(text, now)
         if isinstance(result, _Verified):
             self._cache.put(digest, result)
             self._issuers.put(digest, result.issuer)
+        else:
+            self._cache.discard(digest)
         return result
 
     def _verified(self, text: bytes, now: float) -> _Verified | Failure:
