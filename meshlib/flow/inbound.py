@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshlib.model.authorization import ExternalAuthorization
+from meshlib.model.authentication import JwtAuthentication
+from meshlib.model.authorization import ExternalAuthorization, RbacFilter
 from meshlib.model.inbound import Inspection, Refusal
-from meshlib.model.listener import MtlsMode, PathNormalization
+from meshlib.model.listener import HttpFilter, InboundListener, MtlsMode, PathNormalization
+from meshlib.policy.authorization import compile_rbac
+from meshlib.policy.authorization_metadata import compile_metadata
+from meshlib.policy.jwt import compile_jwt
+from meshlib.policy.jwt_keys import KeySource
 
 Step = Callable[[Inspection], "Refusal | None"]
 """A filter that decides by itself: it looks, it may note things in the inspection, and refuses or not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """An external authorizer that is to be asked about the requests that `applies` to."""
+
+    filter: ExternalAuthorization
+    applies: Callable[[Inspection], bool]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,9 +32,32 @@ class InboundPlan:
 
     mtls: MtlsMode = MtlsMode.PERMISSIVE
     normalization: PathNormalization = PathNormalization.BASE
-    steps: tuple[Step | ExternalAuthorization, ...] = ()
+    steps: tuple[Step | Question, ...] = ()
     minimum_version: str = ""  # of TLS, for new connections: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
 
 
 NO_POLICY = InboundPlan()
 """Of a process without a control service (`meshlib.testing`) or in a mesh without identities."""
+
+
+def compile_listener(listener: InboundListener, *, now: Callable[[], float], keys: KeySource | None = None) -> InboundPlan:
+    """`now`: Unix seconds, for the times in tokens; `keys`: of providers whose keys are fetched.
+
+    Raises ValueError for a regular expression that is none; decoding has refused those before.
+    """
+    steps = tuple(compile_filter(item, listener.port, now=now, keys=keys) for item in listener.filters)
+    return InboundPlan(listener.mtls, listener.normalization, steps, listener.minimum_version)
+
+
+def compile_filter(item: HttpFilter, port: int, *, now: Callable[[], float], keys: KeySource | None = None) -> Step | Question:
+    """One filter of a listener on `port`."""
+    if isinstance(item, RbacFilter):
+        return compile_rbac(item, port=port)
+    if isinstance(item, JwtAuthentication):
+        return compile_jwt(item, keys, now=now)
+    condition = item.condition
+    return Question(item, _always if condition is None else compile_metadata(condition, restricts=True))
+
+
+def _always(inspection: Inspection) -> bool:
+    return True

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from meshlib.flow.inbound import NO_POLICY, InboundPlan
+from meshlib.flow.inbound import NO_POLICY, InboundPlan, Question
 from meshlib.model.authorization import ExternalAuthorization
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
@@ -60,10 +60,12 @@ def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLIC
     if peer is None and plan.mtls is MtlsMode.STRICT:
         return Refusal(403, "mtls_required", b"mTLS required")
     for step in plan.steps:
-        if isinstance(step, ExternalAuthorization):
-            refusal = yield Check(step, inspection)
-        else:
+        if not isinstance(step, Question):
             refusal = step(inspection)
+        elif step.applies(inspection):
+            refusal = yield Check(step.filter, inspection)
+        else:
+            continue
         if refusal is not None:
             return refusal
     context = read_context(request, now)
