@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshlib_control.config.kinds import HTTPRetry, MeshConfig
+from meshlib_control.config.kinds.extension_provider import ExtensionProvider, RegistrationGrant
 from meshlib_control.config.model import ConfigSet
 
 _BASE = {"DEFAULT": "BASE"}
@@ -29,6 +30,17 @@ class MeshSettings:
     auto_mtls: bool = True
     path_normalization: str = "BASE"  # NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES
     minimum_tls_version: str = ""  # "TLSv1_2", "TLSv1_3"; empty: the data plane's default
+    extension_providers: tuple[ExtensionProvider, ...] = ()
+    registration_grants: tuple[RegistrationGrant, ...] = ()
+
+    def may_register(self, namespace: str, service_account: str, service: str) -> bool:
+        """Whether a service account may announce instances of a service (its short name) of its own namespace."""
+        return service_account == service or any(
+            grant.namespace == namespace
+            and ("*" in grant.service_accounts or service_account in grant.service_accounts)
+            and ("*" in grant.services or service in grant.services)
+            for grant in self.registration_grants
+        )
 
 
 def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
@@ -51,6 +63,8 @@ def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
                 auto_mtls=mesh.enable_auto_mtls,
                 path_normalization=_BASE.get(mesh.path_normalization.normalization, mesh.path_normalization.normalization),
                 minimum_tls_version=_TLS_VERSIONS.get(mesh.mesh_mtls.min_protocol_version, ""),
+                extension_providers=mesh.extension_providers,
+                registration_grants=mesh.registration_grants,
             )
     return MeshSettings(domain=domain)
 

@@ -160,6 +160,14 @@ _ROWS = (
         "A field or annotation that the policy's action does not look at.",
         "Remove it, or change the action.",
     ),
+    Code(
+        "MSH0161",
+        ERROR,
+        "bad extension provider",
+        "An external authorizer that cannot be asked as it is written. Policies that name it refuse what they match.",
+        "Correct it.",
+    ),
+    Code("MSH0162", ERROR, "bad registration grant", "It names nobody or nothing, or not by a name.", "Correct it."),
     # References: what one resource says of others.
     Code(
         "MSH0201",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from meshlib_control.config.kinds.common import Duration, Element
+from meshlib_control.config.kinds.extension_provider import ExtensionProvider, RegistrationGrant
 from meshlib_control.config.kinds.virtual_service import HTTPRetry
 
 
@@ -72,3 +73,7 @@ class MeshConfig(Element, frozen=True):
     """Connections within the mesh."""
     ca_certificates: Annotated[tuple[CertificateAuthority, ...], Meta(max_length=64)] = ()
     """Roots of other trust domains that are believed."""
+    extension_providers: Annotated[tuple[ExtensionProvider, ...], Meta(max_length=1000)] = ()
+    """Who can be asked by policies of action CUSTOM."""
+    registration_grants: Annotated[tuple[RegistrationGrant, ...], Meta(max_length=1000)] = ()
+    """Who may announce instances of services. Without any: only the service account that bears the service's name."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from meshlib_control.config.kinds import CertificateAuthority, MeshConfig
 from meshlib_control.config.problems import Problem, under
 from meshlib_control.config.validate import names
+from meshlib_control.config.validate.extension_providers import check_extension_providers, check_registration_grants
 from meshlib_control.config.validate.retries import check_retry
 from meshlib_control.config.validate.strings import check_duration
 
@@ -31,6 +32,8 @@ def check_mesh_config(spec: MeshConfig, namespace: str) -> Iterator[Problem]:
             yield Problem((name,), "MSH0128", "an empty list says nothing; write . for the own namespace or * for all")
         yield from under((name,), names.check_export_to(export_to, namespace, allow_none=name == "defaultServiceExportTo"))
     yield from _check_trust(spec)
+    yield from under(("extensionProviders",), check_extension_providers(spec.extension_providers))
+    yield from under(("registrationGrants",), check_registration_grants(spec.registration_grants))
 
 
 def _check_trust(spec: MeshConfig) -> Iterator[Problem]:

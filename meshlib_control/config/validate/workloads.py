@@ -23,9 +23,7 @@ def check_workload_selector(selector: WorkloadSelector | None) -> Iterator[Probl
             yield Problem(("matchLabels", key), "MSH0142", message)
 
 
-def check_target_references(
-    one: PolicyTargetReference | None, several: tuple[PolicyTargetReference, ...]
-) -> Iterator[Problem]:
+def check_target_references(one: PolicyTargetReference | None, several: tuple[PolicyTargetReference, ...]) -> Iterator[Problem]:
     """`targetRef` and `targetRefs` of a policy."""
     if one is not None:
         yield from under(("targetRef",), _check_reference(one))
