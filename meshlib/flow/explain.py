@@ -12,7 +12,7 @@ from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
 from meshlib.policy.matching import compile_header, compile_query, is_grpc
 from meshlib.policy.routing import compile_path
 from meshlib.xds.decode import decode
-from meshlib.xds.join import join
+from meshlib.xds.join import Roots, join
 from meshlib.xds.states import ResourceKey, ResourceState, Status
 from meshlib.xds.types import LISTENER
 
@@ -71,7 +71,7 @@ def explain(
         states[type_url, name] = ResourceState(Status.ACKED, decoded)
     # The resources are all that a client would get: what is not among them does not exist.
     states.setdefault((LISTENER, authority), ResourceState(Status.DOES_NOT_EXIST))
-    snapshot = join(states, [authority], Snapshot()).snapshot
+    snapshot = join(states, Roots([authority]), Snapshot()).snapshot
     found = snapshot.targets.get(authority)
     if found is None:
         return _without_target(snapshot, authority)

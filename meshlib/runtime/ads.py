@@ -23,7 +23,7 @@ from meshlib.runtime.clock import SYSTEM, Clock
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
 from meshlib.runtime.snapshots import ControlState, Reach, SnapshotStore
 from meshlib.xds.decode import decode
-from meshlib.xds.join import join
+from meshlib.xds.join import Roots, join
 from meshlib.xds.session import ProtocolViolation, Session
 from meshlib.xds.types import ADS_DELTA
 
@@ -82,8 +82,11 @@ class AdsStream:
         clock: Clock = SYSTEM,
         backoff: Backoff = CONTROL_BACKOFF,
         version: str = "",
+        trust: bool = False,
     ) -> None:
-        """`channel`: or the addresses, ``host:port[,host:port]``.  Raises `ConfigError`."""
+        """`channel`: or the addresses, ``host:port[,host:port]``.  `trust`: the process has an identity, so that it wants to
+        know whom to believe.  Raises `ConfigError`.
+        """
         self.channel = ControlChannel(channel) if isinstance(channel, str) else channel
         self.store = store
         self._workload = workload
@@ -92,8 +95,10 @@ class AdsStream:
         self._backoff = backoff
         self._version = version
         self._origin = os.getpid()
+        self._trust = trust
         self._authorities: dict[str, None] = {}  # in order of first use
-        self._requests = 0  # grows with each new authority
+        self._ports: frozenset[int] = frozenset()
+        self._requests = 0  # grows with each new authority or port
         self._lock = threading.Lock()
         self._driver: _Driver | None = None
         self._pid = 0
@@ -107,6 +112,18 @@ class AdsStream:
         with self._lock:
             self._authorities[authority] = None
             self._requests += 1
+        driver = self._started()
+        if driver is not None:
+            driver.wake()
+
+    def serve_port(self, port: int) -> None:
+        """Have what holds for a port that this process serves in the snapshot from now on."""
+        if port in self._ports and self._pid == os.getpid():
+            return
+        with self._lock:
+            if port not in self._ports:
+                self._ports |= {port}
+                self._requests += 1
         driver = self._started()
         if driver is not None:
             driver.wake()
@@ -223,7 +240,8 @@ class _Driver:
             return
         # Noted first: what cannot be joined is not tried again before something else has changed.
         self._joined, self._requests = self._session.revision, requests
-        joined = join(self._session.states, self._authorities(), self._store.current)
+        roots = Roots(self._authorities(), self._stream._ports, self._stream._trust)
+        joined = join(self._session.states, roots, self._store.current)
         self._send(self._session.want(joined.wanted, self._clock.monotonic()))
         self._joined = self._session.revision
         if joined.snapshot is not self._store.current:

@@ -39,6 +39,10 @@ class ControlLink:
     def request(self, authority: str) -> None:
         self._stream.request(authority)
 
+    def serve_port(self, port: int) -> None:
+        """Ask what holds for a port that this process serves: `Snapshot.inbound`."""
+        self._stream.serve_port(port)
+
     def listen(self, listener: Callable[[Snapshot], None]) -> object:
         stop = self._store.listen(listener)
         listener(self._store.current)

@@ -7,12 +7,13 @@ from typing import Final
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive
+from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive, UpstreamTls
 from meshlib.model.endpoint import Endpoint
-from meshlib.xds.endpoints import decode_endpoints
+from meshlib.xds.endpoints import MTLS_MODE, TLS_MODE, decode_endpoints
 from meshlib.xds.fields import allow_only, seconds, unpack
 from meshlib.xds.invalid import Problems
 from meshlib.xds.proto import cluster_pb2, core_pb2
+from meshlib.xds.tls import decode_upstream, is_raw
 from meshlib.xds.types import ENVOY_NAMES
 
 HTTP_OPTIONS: Final = ENVOY_NAMES["HttpProtocolOptions"]
@@ -42,6 +43,8 @@ _FIELDS = frozenset(
         "least_request_lb_config",
         "upstream_connection_options",
         "max_requests_per_connection",
+        "transport_socket",
+        "transport_socket_matches",
         # Not acted on: a name in statistics, and how names are resolved, which the system's resolver decides here.
         "alt_stat_name",
         "respect_dns_ttl",
@@ -53,6 +56,7 @@ _THRESHOLD_FIELDS = frozenset(
 )
 _HTTP_FIELDS = frozenset({"common_http_protocol_options", "explicit_http_config"})
 _COMMON_HTTP_FIELDS = frozenset({"idle_timeout", "max_connection_duration", "max_requests_per_connection"})
+_SOCKET_MATCH_FIELDS = frozenset({"name", "match", "transport_socket"})
 _EDS_FIELDS = frozenset({"eds_config", "service_name"})
 
 _DISCOVERY = {
@@ -74,6 +78,7 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
     allow_only(cluster.common_lb_config, frozenset(), field="common_lb_config", problems=problems)
     discovery = _discovery(cluster, problems)
     http = _http_options(cluster, problems)
+    tls, auto_mtls = _security(cluster, discovery, problems)
     host, subset, port = _identity(cluster.metadata)
     return Cluster(
         name=cluster.name,
@@ -92,7 +97,41 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
         host=host,
         subset=subset,
         port=port,
+        tls=tls,
+        auto_mtls=auto_mtls,
     )
+
+
+def _security(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> tuple[UpstreamTls | None, bool]:
+    """TLS for all endpoints, or (True) for those that speak the mesh's mTLS.  Present but unusable is never plaintext."""
+    matches = cluster.transport_socket_matches
+    if discovery is Discovery.PASSTHROUGH and (matches or cluster.HasField("transport_socket")):
+        problems.describe("transport_socket", "set", "unset: the caller's own transport makes these connections")
+        return None, False
+    if matches:
+        if cluster.HasField("transport_socket"):
+            problems.describe("transport_socket", "set", "either it or transport_socket_matches")
+        return _auto_mtls(cluster, problems), True
+    if not cluster.HasField("transport_socket") or is_raw(cluster.transport_socket, problems, field="transport_socket"):
+        return None, False
+    return decode_upstream(cluster.transport_socket, problems, field="transport_socket"), False
+
+
+def _auto_mtls(cluster: cluster_pb2.Cluster, problems: Problems) -> UpstreamTls | None:
+    """Istio's two: mTLS for endpoints that say so, plaintext for the others.  No others are understood."""
+    matches, field = cluster.transport_socket_matches, "transport_socket_matches"
+    for index, item in enumerate(matches):
+        allow_only(item, _SOCKET_MATCH_FIELDS, field=f"{field}[{index}]", problems=problems)
+    asked = [dict(item.match.items()) for item in matches]
+    if asked != [{TLS_MODE: MTLS_MODE}, {}]:
+        problems.describe(field, f"{asked}", f"[{{{TLS_MODE!r}: {MTLS_MODE!r}}}, {{}}]")
+        return None
+    if not is_raw(matches[1].transport_socket, problems, field=f"{field}[1].transport_socket"):
+        problems.describe(f"{field}[1].transport_socket", matches[1].transport_socket.name, "raw_buffer")
+    tls = decode_upstream(matches[0].transport_socket, problems, field=f"{field}[0].transport_socket")
+    if not tls.mesh:
+        problems.describe(f"{field}[0].transport_socket", "TLS of another kind", "the mesh's mTLS")
+    return tls
 
 
 def _discovery(cluster: cluster_pb2.Cluster, problems: Problems) -> Discovery:

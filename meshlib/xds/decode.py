@@ -9,19 +9,22 @@ from google.protobuf.message import Message
 
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
-from meshlib.model.listener import Listener
+from meshlib.model.identity import TrustBundles
+from meshlib.model.listener import INBOUND_PREFIX, InboundListener, Listener
 from meshlib.model.route import RouteConfig
 from meshlib.xds.clusters import decode_cluster
 from meshlib.xds.endpoints import decode_endpoints
 from meshlib.xds.fields import parse
+from meshlib.xds.inbound import decode_inbound
 from meshlib.xds.invalid import Problems, ResourceInvalid
 from meshlib.xds.listeners import decode_listener
-from meshlib.xds.proto import cluster_pb2, endpoint_pb2, listener_pb2, route_pb2
+from meshlib.xds.proto import cluster_pb2, endpoint_pb2, listener_pb2, route_pb2, tls_pb2
 from meshlib.xds.routes import decode_routes
-from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib.xds.secrets import decode_secret
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET
 
-ResourceValue = Listener | RouteConfig | Cluster | tuple[Endpoint, ...]
-"""What LDS, RDS, CDS and EDS resources become."""
+ResourceValue = Listener | InboundListener | RouteConfig | Cluster | tuple[Endpoint, ...] | TrustBundles
+"""What LDS, RDS, CDS, EDS and SDS resources become."""
 
 MAX_NAME: Final = 2048
 """Longest resource name, in characters."""
@@ -37,7 +40,7 @@ def decode(type_url: str, value: bytes) -> tuple[str, ResourceValue]:
     decoded: tuple[str, ResourceValue] | None = None
     reader = _READERS.get(type_url)
     if reader is None:
-        problems.add("", type_url, "a Listener, RouteConfiguration, Cluster or ClusterLoadAssignment")
+        problems.add("", type_url, "a Listener, RouteConfiguration, Cluster, ClusterLoadAssignment or Secret")
     else:
         decoded = reader(value, problems)
     name = decoded[0] if decoded else ""
@@ -50,7 +53,10 @@ def decode(type_url: str, value: bytes) -> tuple[str, ResourceValue]:
 
 def _listener(value: bytes, problems: Problems) -> tuple[str, ResourceValue] | None:
     message = parse(listener_pb2.Listener, value, field="", problems=problems)
-    return None if message is None else (message.name, decode_listener(message, problems))
+    if message is None:
+        return None
+    is_inbound = message.name.startswith(INBOUND_PREFIX)
+    return message.name, decode_inbound(message, problems) if is_inbound else decode_listener(message, problems)
 
 
 def _routes(value: bytes, problems: Problems) -> tuple[str, ResourceValue] | None:
@@ -68,11 +74,17 @@ def _endpoints(value: bytes, problems: Problems) -> tuple[str, ResourceValue] | 
     return None if message is None else (message.cluster_name, decode_endpoints(message, problems))
 
 
+def _secret(value: bytes, problems: Problems) -> tuple[str, ResourceValue] | None:
+    message = parse(tls_pb2.Secret, value, field="", problems=problems)
+    return None if message is None else (message.name, decode_secret(message, problems))
+
+
 _READERS: Final[dict[str, Callable[[bytes, Problems], tuple[str, ResourceValue] | None]]] = {
     LISTENER: _listener,
     ROUTE: _routes,
     CLUSTER: _cluster,
     ENDPOINTS: _endpoints,
+    SECRET: _secret,
 }
 
 

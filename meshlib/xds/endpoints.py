@@ -20,6 +20,11 @@ from meshlib.xds.proto import core_pb2, endpoint_pb2
 LABELS: Final = "envoy.lb"
 """Where an endpoint's labels are in its metadata: the namespace that Envoy's own subset balancer reads."""
 
+SOCKET_MATCH: Final = "envoy.transport_socket_match"
+TLS_MODE: Final = "tlsMode"
+MTLS_MODE: Final = "istio"
+"""Where in its metadata an endpoint says that it speaks the mesh's mTLS (Envoy's `transport_socket_matches`), and how."""
+
 _HEALTH: Final = {
     endpoint_pb2.UNKNOWN: Health.HEALTHY,
     endpoint_pb2.HEALTHY: Health.HEALTHY,
@@ -76,7 +81,7 @@ def _group(group: endpoint_pb2.LocalityLbEndpoints, problems: Problems, *, field
     """The endpoints of one locality."""
     locality = Locality(group.locality.region, group.locality.zone, group.locality.sub_zone)
     priority, is_ipv4, health_of = group.priority, _IPV4.fullmatch, _HEALTH.get
-    labels_of: dict[bytes, tuple[tuple[str, str], ...]] = {}  # a deployment's endpoints share a few label sets
+    metadata_of: dict[bytes, _Metadata] = {}  # a deployment's endpoints share a few label sets
     found: list[Endpoint] = []
     for index, item in enumerate(group.lb_endpoints):
         endpoint = item.endpoint
@@ -93,13 +98,13 @@ def _group(group: endpoint_pb2.LocalityLbEndpoints, problems: Problems, *, field
         ):
             _report(item, problems, field=f"{field}.lb_endpoints[{index}]", host_names=host_names)
             continue
-        labels: tuple[tuple[str, str], ...] = ()
+        labels, mtls = _NO_METADATA
         if item.HasField("metadata"):
             raw = item.metadata.SerializePartialToString()
-            if raw not in labels_of:
-                labels_of[raw] = _labels(item.metadata)
-            labels = labels_of[raw]
-        found.append(_interned(literal, port, weight or 1, locality, priority, health, endpoint.hostname, labels))
+            if raw not in metadata_of:
+                metadata_of[raw] = _labels(item.metadata), _mtls(item.metadata, problems, f"{field}.lb_endpoints[{index}]")
+            labels, mtls = metadata_of[raw]
+        found.append(_interned(literal, port, weight or 1, locality, priority, health, endpoint.hostname, labels, mtls))
     return found
 
 
@@ -113,6 +118,21 @@ def _is_other_address(literal: str, *, host_names: bool) -> bool:
         return bool(ip_address(literal))
     except ValueError:
         return host_names and _HOSTNAME.fullmatch(literal) is not None
+
+
+_Metadata = tuple[tuple[tuple[str, str], ...], bool]
+_NO_METADATA: _Metadata = ((), False)
+
+
+def _mtls(metadata: core_pb2.Metadata, problems: Problems, field: str) -> bool:
+    if SOCKET_MATCH not in metadata.filter_metadata:
+        return False
+    asked = dict(metadata.filter_metadata[SOCKET_MATCH].items())
+    if asked != {TLS_MODE: MTLS_MODE}:
+        # Whatever is meant, it is not to be taken for plaintext.
+        where = f"{field}.metadata.filter_metadata[{SOCKET_MATCH!r}]"
+        problems.describe(where, str(asked), str({TLS_MODE: MTLS_MODE}))
+    return True
 
 
 def _labels(metadata: core_pb2.Metadata) -> tuple[tuple[str, str], ...]:

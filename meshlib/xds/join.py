@@ -1,4 +1,4 @@
-"""Resources → Snapshot: LDS → RDS → virtual host → CDS → EDS, as in gRFC A74.
+"""Resources → Snapshot: LDS → RDS → virtual host → CDS → EDS, as in gRFC A74; inbound listeners and trust beside it.
 
 A target is published when it is whole: each cluster that its routes name is there with its endpoints, or is known not
 to exist.  Until then the target before it stays (make before break), and follows its own endpoints meanwhile.
@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 from meshlib.model.cluster import Cluster, Discovery
 from meshlib.model.endpoint import Endpoint
-from meshlib.model.listener import VIRTUAL_OUTBOUND, Listener
+from meshlib.model.identity import TrustBundles
+from meshlib.model.listener import INBOUND_PREFIX, TRUST_BUNDLE, VIRTUAL_OUTBOUND, InboundListener, Listener
 from meshlib.model.route import Forward, RouteConfig, VirtualHost
 from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
 from meshlib.xds.states import ResourceKey, ResourceState, Status
-from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SHORT_NAMES
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET, SHORT_NAMES
 
 Resources = Mapping[ResourceKey, ResourceState]
 
@@ -30,6 +31,19 @@ class Joined:
 
     snapshot: Snapshot
     wanted: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """What a process wants to know: where everything that it asks for begins.
+
+    `authorities`: what it calls, as called ("reviews:80").  `ports`: those that it serves.  `trust`: it has an identity, so it
+    wants to know whom to believe.
+    """
+
+    authorities: Collection[str] = ()
+    ports: Collection[int] = ()
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +62,15 @@ class _Pass:
     clusters: dict[str, ClusterConfig | None] = field(default_factory=dict)
 
 
-def join(resources: Resources, authorities: Collection[str], previous: Snapshot) -> Joined:
-    """The snapshot for the `authorities` ("reviews:80", as called), and the names that it takes to complete it."""
+def join(resources: Resources, roots: Roots, previous: Snapshot) -> Joined:
+    """The snapshot for what is wanted, and the names that it takes to complete it."""
     known = {name: config for target in previous.targets.values() for name, config in target.clusters.items()}
     run = _Pass(resources, known, {type_url: set() for type_url in SHORT_NAMES})
     listeners = run.wanted[LISTENER]
     targets: dict[str, Target] = {}
     absent: dict[str, str] = {}
     broken: dict[str, str] = {}
-    for authority in authorities:
+    for authority in roots.authorities:
         state = resources.get((LISTENER, authority))
         if state is not None and state.status is Status.DOES_NOT_EXIST and state.value is None:
             # A process may have called thousands of outside hosts: each costs next to nothing here.
@@ -74,8 +88,10 @@ def join(resources: Resources, authorities: Collection[str], previous: Snapshot)
             case None:
                 pass
     allow_any = _allow_any(run, previous.allow_any)
+    inbound = _inbound(run, roots.ports, previous)
+    trust = _trust(run, previous.trust) if roots.trust else previous.trust
     wanted = {type_url: frozenset(names) for type_url, names in run.wanted.items()}
-    snapshot = Snapshot(previous.generation + 1, targets, absent, broken, allow_any)
+    snapshot = Snapshot(previous.generation + 1, targets, absent, broken, allow_any, inbound, trust)
     return Joined(previous if _same(snapshot, previous) else snapshot, wanted)
 
 
@@ -86,6 +102,9 @@ def _same(snapshot: Snapshot, before: Snapshot) -> bool:
         and snapshot.absent == before.absent
         and snapshot.broken == before.broken
         and snapshot.allow_any is before.allow_any
+        and snapshot.trust is before.trust
+        and len(snapshot.inbound) == len(before.inbound)
+        and all(before.inbound.get(port) is listener for port, listener in snapshot.inbound.items())
     )
 
 
@@ -190,6 +209,26 @@ def _allow_any(run: _Pass, before: bool | None) -> bool | None:
     if isinstance(config, RouteConfig):
         return any(host.name == ALLOW_ANY for host in config.virtual_hosts)
     return False if isinstance(config, _Absent) and config.denied else before
+
+
+def _inbound(run: _Pass, ports: Collection[int], before: Snapshot) -> dict[int, InboundListener]:
+    """What holds for each served port.  Once known it holds until something else is said (gRFC A88): a deletion, or a version
+    that is not understood, opens no port.
+    """
+    found: dict[int, InboundListener] = {}
+    for port in ports:
+        listener = _find(run, LISTENER, f"{INBOUND_PREFIX}{port}")
+        if isinstance(listener, InboundListener):
+            known = before.inbound.get(port)
+            found[port] = known if known == listener and known is not None else listener
+        elif port in before.inbound:
+            found[port] = before.inbound[port]
+    return found
+
+
+def _trust(run: _Pass, before: TrustBundles | None) -> TrustBundles | None:
+    bundles = _find(run, SECRET, TRUST_BUNDLE)
+    return bundles if isinstance(bundles, TrustBundles) and bundles != before else before
 
 
 def cluster_names(host: VirtualHost) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from meshlib.xds.invalid import Problem, ResourceInvalid
 from meshlib.xds.node import node_message
 from meshlib.xds.proto import core_pb2, discovery_pb2
 from meshlib.xds.states import ResourceKey, ResourceState, Status
-from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SHORT_NAMES
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET, SHORT_NAMES
 
 __all__ = ["DOES_NOT_EXIST_AFTER", "Decode", "ProtocolViolation", "ResourceKey", "ResourceState", "Session", "Status"]
 
@@ -39,7 +39,8 @@ MAX_RESPONSE: Final = 64 * 1024 * 1024
 
 _MAX_ERROR_DETAIL = 8192  # characters of a NACK: it travels to the control service and into `meshctl status`
 _INVALID_ARGUMENT = 3  # google.rpc.Code
-_FIRST_REQUESTS = (CLUSTER, ENDPOINTS, LISTENER, ROUTE)  # routes last, so that what they name is on its way already
+# Trust first; routes last, so that what they name is on its way already.
+_FIRST_REQUESTS = (SECRET, CLUSTER, ENDPOINTS, LISTENER, ROUTE)
 
 Decode = Callable[[str, bytes], tuple[str, object]]
 """``decode(type_url, value) -> (name, value)``; raises `ResourceInvalid`."""

@@ -18,12 +18,12 @@ from meshlib_control.admin.nodes import node_of
 from meshlib_control.admin.problems import Problem
 from meshlib_control.catalog.model import Instance, InstanceHealth, Service
 from meshlib_control.compile.document import compile_document
-from meshlib_control.compile.endpoints import instance_port
 from meshlib_control.compile.generate import generate
 from meshlib_control.compile.hosts import bracketed, is_wildcard, split_authority
 from meshlib_control.compile.names import VIRTUAL_OUTBOUND, parse_cluster_name, route_name
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.scope import scope_of
+from meshlib_control.compile.services import instance_port
 from meshlib_control.compile.world import World
 
 if TYPE_CHECKING:

@@ -13,16 +13,20 @@ from meshlib.xds.types import ENVOY_NAMES, pack
 from meshlib_control.catalog.model import Instance, Port, Service
 from meshlib_control.compile.destination_rules import Policy, policy_of
 from meshlib_control.compile.endpoints import (
+    TLS_MODE,
+    Form,
     assignment,
     chosen_instances,
+    form_for,
     is_dns,
     is_eds,
 )
 from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
-from meshlib_control.compile.node import Flavour, Scope
+from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http2, is_tls, port_of
+from meshlib_control.compile.tls import MTLS_MODE, Destination, Security, raw_socket, security, tls_socket
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import ConnectionPool, HTTPSettings, RetryBudget, TCPSettings
 
@@ -67,6 +71,8 @@ class _Upstream:
     port: Port
     policy: Policy
     instances: tuple[Instance, ...]  # those of the subset
+    form: Form  # of the host names that are resolved
+    security: Security
 
 
 def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None:
@@ -81,10 +87,11 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
     if scope.flavour == "grpc":
         _set_grpc(result, upstream)
     else:
-        _set_discovery(result, upstream, flavour=scope.flavour)
+        _set_discovery(result, upstream)
         _set_connections(result, upstream.policy.connection_pool or ConnectionPool(), upstream.port)
         _set_breakers(result, upstream.policy)
         _set_metadata(result, upstream)
+    _set_security(result, upstream.security)
     return result
 
 
@@ -98,8 +105,21 @@ def _upstream(world: World, scope: Scope, name: str) -> _Upstream | None:
     subset = rule.subset(parsed.subset) if rule else None
     if parsed.subset and subset is None:
         return None
-    chosen = chosen_instances(world.instances_of(service), subset.labels if subset else {}) if is_dns(service) else ()
-    return _Upstream(parsed, service, port, policy_of(rule, subset, port.number), tuple(chosen))
+    policy = policy_of(rule, subset, port.number)
+    instances = world.instances_of(service)
+    chosen = tuple(chosen_instances(instances, subset.labels)) if subset else instances
+    dialled = _is_dialled_by_caller(service, policy)
+    destination = Destination(parsed, service, port, policy.tls, instances, chosen, dialled_by_caller=dialled)
+    protection = security(world, scope, destination)
+    if protection is None:
+        return None
+    return _Upstream(parsed, service, port, policy, chosen, form_for(world, scope, service, host_names=True), protection)
+
+
+def _is_dialled_by_caller(service: Service, policy: Policy) -> bool:
+    """The cluster has no endpoints of its own: connections go wherever the caller wanted to go."""
+    balancer = policy.load_balancer
+    return service.resolution == "NONE" or (balancer is not None and balancer.simple == "PASSTHROUGH")
 
 
 def _outside(world: World, name: str) -> cluster_pb2.Cluster:
@@ -113,15 +133,15 @@ def _outside(world: World, name: str) -> cluster_pb2.Cluster:
     return result
 
 
-def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream, *, flavour: Flavour) -> None:
+def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
     service, port, balancer = upstream.service, upstream.port, upstream.policy.load_balancer
     simple = balancer.simple if balancer else None
-    if simple == "PASSTHROUGH" or service.resolution == "NONE" or is_tls(port):
+    if _is_dialled_by_caller(service, upstream.policy) or is_tls(port):
         _set_original_destination(result)
         return
     result.lb_policy = _LB_POLICIES.get(simple or "", _Cluster.LEAST_REQUEST)
     # Endpoints that a catalog calls unhealthy are in EDS with that status. Envoy would use them once half are (panic).
-    if flavour == "envoy":
+    if upstream.form.flavour == "envoy":
         result.common_lb_config.healthy_panic_threshold.value = 0.0
     if is_eds(service, port):
         _set_eds(result)
@@ -130,13 +150,13 @@ def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream, *, flavour:
     result.respect_dns_ttl = True
     result.dns_refresh_rate.CopyFrom(duration(DNS_REFRESH))
     result.dns_lookup_family = _Cluster.ALL if result.type == _Cluster.STRICT_DNS else _Cluster.V4_PREFERRED
-    _set_names(result, upstream, flavour=flavour)
+    _set_names(result, upstream)
 
 
-def _set_names(result: cluster_pb2.Cluster, upstream: _Upstream, *, flavour: Flavour) -> None:
+def _set_names(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
     """The host names to resolve.  LOGICAL_DNS has exactly one."""
     chosen = upstream.instances[:1] if result.type == _Cluster.LOGICAL_DNS else upstream.instances
-    names = assignment(result.name, chosen, upstream.port, flavour=flavour, host_names=True)
+    names = assignment(result.name, chosen, upstream.port, upstream.form)
     result.load_assignment.CopyFrom(names)
 
 
@@ -167,9 +187,23 @@ def _set_grpc(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
     result.circuit_breakers.thresholds.add(max_requests=UInt32Value(value=limit or UNLIMITED))
     if is_dns(upstream.service):
         result.type = _Cluster.LOGICAL_DNS
-        _set_names(result, upstream, flavour="grpc")
+        _set_names(result, upstream)
     else:
         _set_eds(result)
+
+
+def _set_security(result: cluster_pb2.Cluster, protection: Security) -> None:
+    if protection.context is None:
+        return
+    if not protection.auto:
+        result.transport_socket.CopyFrom(tls_socket(protection.context))
+        return
+    mutual = result.transport_socket_matches.add(name=f"{TLS_MODE}-{MTLS_MODE}")
+    mutual.match[TLS_MODE] = MTLS_MODE
+    mutual.transport_socket.CopyFrom(tls_socket(protection.context))
+    plain = result.transport_socket_matches.add(name=f"{TLS_MODE}-disabled")
+    plain.match.SetInParent()
+    plain.transport_socket.CopyFrom(raw_socket())
 
 
 def _set_connections(result: cluster_pb2.Cluster, pool: ConnectionPool, port: Port) -> None:

@@ -9,6 +9,7 @@ from meshlib_control.catalog.model import Service
 from meshlib_control.compile.hosts import is_wildcard, matches, most_specific
 from meshlib_control.compile.mesh_settings import MeshSettings, is_exported
 from meshlib_control.config.kinds import (
+    ClientTLSSettings,
     ConnectionPool,
     DestinationRule,
     LoadBalancer,
@@ -43,6 +44,7 @@ class Policy:
     load_balancer: LoadBalancer | None = None
     connection_pool: ConnectionPool | None = None
     retry_budget: RetryBudget | None = None
+    tls: ClientTLSSettings | None = None
 
 
 class DestinationRules:
@@ -148,9 +150,10 @@ def _overlaid(below: Policy, above: TrafficPolicy, port: int) -> Policy:
         load_balancer=above.load_balancer or below.load_balancer,
         connection_pool=above.connection_pool or below.connection_pool,
         retry_budget=above.retry_budget or below.retry_budget,
+        tls=above.tls or below.tls,
     )
     for level in above.port_level_settings:
         if level.port is not None and level.port.number == port:
             # Not inherited: what the port's settings leave out has its default (destination_rule.proto).
-            return replace(policy, load_balancer=level.load_balancer, connection_pool=level.connection_pool)
+            return replace(policy, load_balancer=level.load_balancer, connection_pool=level.connection_pool, tls=level.tls)
     return policy

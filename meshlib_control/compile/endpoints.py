@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from meshlib.xds.proto import core_pb2, endpoint_pb2
@@ -11,11 +13,16 @@ from meshlib_control.compile.hosts import is_address
 from meshlib_control.compile.names import ClusterName, parse_cluster_name
 from meshlib_control.compile.node import Flavour, Scope
 from meshlib_control.compile.scope import is_served
-from meshlib_control.compile.services import is_tls, port_of
+from meshlib_control.compile.services import instance_port, is_tls, port_of
+from meshlib_control.compile.tls import MTLS_MODE, speaks_mtls
 from meshlib_control.compile.world import World
 
 LABELS: Final = "envoy.lb"
 """Namespace of an endpoint's labels in its metadata: the one that Envoy's own subset balancer reads."""
+
+SOCKET_MATCH: Final = "envoy.transport_socket_match"
+TLS_MODE: Final = "tlsMode"
+"""Where in its metadata an endpoint says that it speaks mTLS: what a cluster's `transport_socket_matches` look at."""
 
 _HEALTH = {
     InstanceHealth.HEALTHY: endpoint_pb2.HEALTHY,
@@ -24,6 +31,19 @@ _HEALTH = {
 }
 _DNS = ("DNS", "DNS_ROUND_ROBIN")
 _SOCKET = "unix://"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an assignment is written: for whom, whether addresses may be host names, and who speaks mTLS on which port."""
+
+    flavour: Flavour
+    host_names: bool = False
+    speaks_mtls: Callable[[Instance, int], bool] = lambda instance, port: False
+
+
+def form_for(world: World, scope: Scope, service: Service, *, host_names: bool = False) -> Form:
+    return Form(scope.flavour, host_names, partial(speaks_mtls, world, service))
 
 
 def is_eds(service: Service, port: Port) -> bool:
@@ -44,7 +64,7 @@ def load_assignment(world: World, scope: Scope, name: str) -> endpoint_pb2.Clust
     if labels is None:
         return None
     chosen = chosen_instances(world.instances_of(service), labels)
-    return assignment(name, chosen, port, flavour=scope.flavour)
+    return assignment(name, chosen, port, form_for(world, scope, service))
 
 
 def subset_labels(world: World, scope: Scope, service: Service, name: ClusterName) -> Mapping[str, str] | None:
@@ -61,9 +81,7 @@ def chosen_instances(instances: Iterable[Instance], labels: Mapping[str, str]) -
     return (instance for instance in instances if wanted <= instance.labels.items())
 
 
-def assignment(
-    name: str, instances: Iterable[Instance], port: Port, *, flavour: Flavour, host_names: bool = False
-) -> endpoint_pb2.ClusterLoadAssignment:
+def assignment(name: str, instances: Iterable[Instance], port: Port, form: Form) -> endpoint_pb2.ClusterLoadAssignment:
     """Localities and endpoints in a fixed order, each address once, so that equal instances give equal bytes."""
     result = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
     localities: dict[str, dict[tuple[str, int], Instance]] = {}
@@ -71,11 +89,11 @@ def assignment(
     for instance in sorted(instances, key=lambda item: (item.locality, item.address, item.port, item.id)):
         address = (instance.address, instance_port(instance, port))
         # An address that this kind of cluster cannot have would make clients refuse all of its endpoints.
-        usable = _is_usable(instance.address, flavour=flavour, host_names=host_names)
+        usable = _is_usable(instance.address, form)
         if usable and address not in seen:
             seen.add(address)
             localities.setdefault(instance.locality, {})[address] = instance
-    metadata: dict[tuple[tuple[str, str], ...], core_pb2.Metadata] = {}
+    metadata: dict[_MetadataKey, core_pb2.Metadata] = {}
     for locality in sorted(localities):
         group = result.endpoints.add()
         _set_locality(group.locality, locality)
@@ -87,24 +105,21 @@ def assignment(
             _set_address(endpoint.endpoint.address, host, number)
             endpoint.health_status = _HEALTH[instance.health]
             endpoint.load_balancing_weight.value = _weight(instance)
-            if instance.labels and flavour != "grpc":
-                endpoint.metadata.CopyFrom(_labels(instance.labels, metadata))
+            if form.flavour != "grpc":
+                mtls = form.speaks_mtls(instance, number)
+                if instance.labels or mtls:
+                    endpoint.metadata.CopyFrom(_metadata(instance.labels, mtls, metadata))
     return result
-
-
-def instance_port(instance: Instance, port: Port) -> int:
-    """Where the instance listens for the service's port: by the port's name, as the service says, its own, the same."""
-    return instance.ports.get(port.name) or port.target or instance.port or port.number
 
 
 def is_dns(service: Service) -> bool:
     return service.resolution in _DNS
 
 
-def _is_usable(address: str, *, flavour: Flavour, host_names: bool) -> bool:
+def _is_usable(address: str, form: Form) -> bool:
     if address.startswith(_SOCKET):
-        return flavour == "envoy"
-    return host_names or is_address(address)
+        return form.flavour == "envoy"
+    return form.host_names or is_address(address)
 
 
 def _weight(instance: Instance) -> int:
@@ -124,12 +139,17 @@ def _set_address(address: core_pb2.Address, host: str, port: int) -> None:
         address.socket_address.port_value = port
 
 
-def _labels(labels: Mapping[str, str], known: dict[tuple[tuple[str, str], ...], core_pb2.Metadata]) -> core_pb2.Metadata:
+_MetadataKey = tuple[tuple[tuple[str, str], ...], bool]
+
+
+def _metadata(labels: Mapping[str, str], mtls: bool, known: dict[_MetadataKey, core_pb2.Metadata]) -> core_pb2.Metadata:
     """Instances share a few label sets, and making a Struct is slow."""
-    key = tuple(sorted(labels.items()))
+    key = tuple(sorted(labels.items())), mtls
     if key not in known:
         metadata = core_pb2.Metadata()
-        for name, value in key:
+        for name, value in key[0]:
             metadata.filter_metadata[LABELS][name] = value
+        if mtls:
+            metadata.filter_metadata[SOCKET_MATCH][TLS_MODE] = MTLS_MODE
         known[key] = metadata
     return known[key]

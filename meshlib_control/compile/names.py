@@ -10,6 +10,12 @@ from meshlib_control.compile.hosts import with_port
 VIRTUAL_OUTBOUND: Final = "virtualOutbound"
 """Listener of the meshlib flavour that says what happens to hosts outside of the mesh (meshlib.model.listener)."""
 
+INBOUND_PREFIX: Final = "xds.istio.io/grpc/lds/inbound/"
+"""Name of the listener of a served port, up to its address (gRFC A36's template, as Istio fills it)."""
+
+TRUST_BUNDLE: Final = "ROOTCA"
+"""Name of the secret with the roots of all trust domains; Istio's name."""
+
 PASSTHROUGH: Final = "PassthroughCluster"
 BLACK_HOLE: Final = "BlackHoleCluster"
 ALLOW_ANY: Final = "allow_any"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from meshlib_control.catalog.model import Port, Service
+from meshlib_control.catalog.model import Instance, Port, Service
 from meshlib_control.compile.hosts import is_wildcard, most_specific
 from meshlib_control.compile.mesh_settings import MeshSettings, is_exported
 
@@ -32,6 +32,11 @@ def port_of(service: Service, number: int) -> Port | None:
         if port.number == number:
             return port
     return None
+
+
+def instance_port(instance: Instance, port: Port) -> int:
+    """Where the instance listens for the service's port: by the port's name, as the service says, its own, the same."""
+    return instance.ports.get(port.name) or port.target or instance.port or port.number
 
 
 class Services:

@@ -10,7 +10,7 @@ from meshlib.model.cluster import Discovery
 from meshlib.model.route import Forward
 from meshlib.model.snapshot import Snapshot
 from meshlib.xds.decode import decode
-from meshlib.xds.join import join
+from meshlib.xds.join import Roots, join
 from meshlib.xds.proto import cluster_pb2, endpoint_pb2, listener_pb2, route_pb2
 from meshlib.xds.states import ResourceKey, ResourceState, Status
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, PREFIX, ROUTE
@@ -110,7 +110,7 @@ def snapshot(built: World, authorities: Iterable[str], node: Node) -> Snapshot:
     client = scope_of(built, node)
     current = Snapshot()
     for _ in range(6):
-        joined = join(states, tuple(authorities), current)
+        joined = join(states, Roots(tuple(authorities)), current)
         current = joined.snapshot
         for type_url, names in joined.wanted.items():
             found = generate(built, client, type_url, names)

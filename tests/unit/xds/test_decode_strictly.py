@@ -155,7 +155,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (cluster(type=99), "type"),
     (cluster(eds_cluster_config={}), "eds_cluster_config.eds_config"),
     (cluster(connect_timeout="0s"), "connect_timeout"),
-    (cluster(transport_socket={"name": "tls"}), "transport_socket"),
+    (cluster(transport_socket={"name": "tls"}), "transport_socket.typed_config"),
     (cluster(common_lb_config={"locality_weighted_lb_config": {}}), "common_lb_config.locality_weighted_lb_config"),
     (cluster(common_lb_config={"healthy_panic_threshold": {}}), "common_lb_config.healthy_panic_threshold"),
     (cluster(least_request_lb_config={"choice_count": 1}), "least_request_lb_config.choice_count"),
@@ -255,7 +255,11 @@ def test_resource_without_a_name() -> None:
 
 def test_everything_is_reported_at_once_and_counted() -> None:
     document = cluster(lb_policy="MAGLEV", connect_timeout="0s", transport_socket={"name": "tls"})
-    assert {problem.field for problem in problems_of(document)} == {"lb_policy", "connect_timeout", "transport_socket"}
+    assert {problem.field for problem in problems_of(document)} == {
+        "lb_policy",
+        "connect_timeout",
+        "transport_socket.typed_config",
+    }
     many: Message = route_pb2.RouteConfiguration(
         name="many", virtual_hosts=[route_pb2.VirtualHost(name=str(number)) for number in range(SHOWN_PROBLEMS + 5)]
     )

@@ -22,7 +22,7 @@ from meshlib.model.route import (
     WeightedCluster,
 )
 from meshlib.model.snapshot import ClusterConfig, Snapshot
-from meshlib.xds.join import Joined, cluster_names, join, select_virtual_host
+from meshlib.xds.join import Joined, Roots, cluster_names, join, select_virtual_host
 from meshlib.xds.states import ResourceKey, ResourceState, Status
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
 
@@ -54,7 +54,7 @@ class Control:
 
     def receive(self, *states: tuple[str, str, ResourceState]) -> Snapshot:
         self.states |= {(type_url, name): state for type_url, name, state in states}
-        self.joined = join(self.states, self.authorities, self.joined.snapshot)
+        self.joined = join(self.states, Roots(self.authorities), self.joined.snapshot)
         return self.joined.snapshot
 
     def wanted(self, type_url: str) -> Collection[str]:

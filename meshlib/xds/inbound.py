@@ -1,0 +1,197 @@
+"""Inbound listener → model: what a process enforces on a port that it serves (gRFC A36, A41).
+
+Nothing in it may be passed over: a filter that is left out is a policy that is left out.  There is one kind of chain for
+connections with mTLS and one for those without, and both must say the same about requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+from google.protobuf.any_pb2 import Any
+
+from meshlib.model.listener import INBOUND_PREFIX, HttpFilter, InboundListener, MtlsMode, PathNormalization
+from meshlib.xds.fields import allow_only, join_path, parse, seconds, unpack
+from meshlib.xds.invalid import Problems
+from meshlib.xds.proto import listener_pb2, rbac_pb2, route_pb2
+from meshlib.xds.rbac import decode_rbac
+from meshlib.xds.tls import decode_downstream, is_raw
+from meshlib.xds.types import type_url
+
+_Manager = listener_pb2.HttpConnectionManager
+_FIELDS = frozenset({"name", "address", "filter_chains", "traffic_direction"})
+_CHAIN_FIELDS = frozenset({"filter_chain_match", "filters", "transport_socket", "name"})
+_MATCH_FIELDS = frozenset({"transport_protocol"})
+_MANAGER_FIELDS = frozenset(
+    {
+        "route_config",
+        "http_filters",
+        "normalize_path",
+        "merge_slashes",
+        "path_with_escaped_slashes_action",
+        # Not acted on: a prefix of statistics, the codec of a socket that the application's server has, and an idle timeout
+        # that is looked at below.
+        "stat_prefix",
+        "codec_type",
+        "stream_idle_timeout",
+    }
+)
+_ROUTE_CONFIG_FIELDS = frozenset({"name", "virtual_hosts", "validate_clusters"})
+_HOST_FIELDS = frozenset({"name", "domains", "routes"})
+_ROUTE_FIELDS = frozenset({"name", "match", "non_forwarding_action"})
+_PREFIX_FIELDS = frozenset({"prefix"})
+_TLS, _RAW = "tls", "raw_buffer"
+
+_NORMALIZATIONS: Final = {
+    # normalize_path, merge_slashes, path_with_escaped_slashes_action, as Istio sets them
+    (False, False, _Manager.IMPLEMENTATION_SPECIFIC_DEFAULT): PathNormalization.NONE,
+    (True, False, _Manager.IMPLEMENTATION_SPECIFIC_DEFAULT): PathNormalization.BASE,
+    (True, True, _Manager.IMPLEMENTATION_SPECIFIC_DEFAULT): PathNormalization.MERGE_SLASHES,
+    (True, True, _Manager.UNESCAPE_AND_FORWARD): PathNormalization.DECODE_AND_MERGE_SLASHES,
+}
+_ROUTER = type_url(listener_pb2.Router)
+
+
+def decode_inbound(listener: listener_pb2.Listener, problems: Problems) -> InboundListener:
+    allow_only(listener, _FIELDS, field="", problems=problems)
+    port = _port(listener, problems)
+    chains: dict[str, listener_pb2.FilterChain] = {}
+    minimum_version = ""
+    for index, chain in enumerate(listener.filter_chains):
+        field = f"filter_chains[{index}]"
+        protocol = _protocol(chain, problems, field=field)
+        if protocol in chains:
+            problems.describe(field, f"another chain for {protocol}", "one chain for each transport_protocol")
+        chains[protocol] = chain
+        if protocol == _TLS:
+            minimum_version = decode_downstream(chain.transport_socket, problems, field=f"{field}.transport_socket")
+    if not chains:
+        problems.describe("filter_chains", "none", "a chain for tls, for raw_buffer, or for both")
+        return InboundListener(listener.name, port)
+    manager = _manager(listener, problems)
+    if manager is None:
+        return InboundListener(listener.name, port)
+    field = "filter_chains[0].filters[0].typed_config"
+    _check_manager(manager, problems, field=field)
+    return InboundListener(
+        name=listener.name,
+        port=port,
+        mtls=_mode(chains.keys()),
+        normalization=_normalization(manager, problems, field=field),
+        filters=_filters(manager, problems, field=f"{field}.http_filters"),
+        minimum_version=minimum_version,
+    )
+
+
+def _port(listener: listener_pb2.Listener, problems: Problems) -> int:
+    text = listener.name.removeprefix(INBOUND_PREFIX)
+    address = listener.address.socket_address
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        problems.add("name", listener.name, f"{INBOUND_PREFIX}PORT")
+        return 0
+    if (address.address, address.port_value) != ("0.0.0.0", int(text)):  # compared, not listened on
+        problems.add("address", f"{address.address}:{address.port_value}", f"0.0.0.0:{text}, as in the name")
+    return int(text)
+
+
+def _protocol(chain: listener_pb2.FilterChain, problems: Problems, *, field: str) -> str:
+    """Which connections a chain is for.  Without a match: by the socket that it has."""
+    allow_only(chain, _CHAIN_FIELDS, field=field, problems=problems)
+    allow_only(chain.filter_chain_match, _MATCH_FIELDS, field=f"{field}.filter_chain_match", problems=problems)
+    where = f"{field}.transport_socket"
+    plain = not chain.HasField("transport_socket") or is_raw(chain.transport_socket, problems, field=where)
+    found = _RAW if plain else _TLS
+    wanted = chain.filter_chain_match.transport_protocol
+    if wanted not in ("", found):
+        problems.add(f"{field}.filter_chain_match.transport_protocol", wanted, f"{found!r}, as its transport_socket is")
+    return found
+
+
+def _mode(protocols: Collection[str]) -> MtlsMode:
+    if len(protocols) > 1:
+        return MtlsMode.PERMISSIVE
+    return MtlsMode.STRICT if _TLS in protocols else MtlsMode.DISABLE
+
+
+def _manager(listener: listener_pb2.Listener, problems: Problems) -> listener_pb2.HttpConnectionManager | None:
+    """The one HTTP connection manager of all chains."""
+    packed: list[Any] = []
+    for index, chain in enumerate(listener.filter_chains):
+        if len(chain.filters) != 1:
+            problems.describe(f"filter_chains[{index}].filters", f"{len(chain.filters)} filters", "one: HTTP")
+            return None
+        packed.append(chain.filters[0].typed_config)
+    if any(other != packed[0] for other in packed[1:]):
+        problems.describe("filter_chains", "different filters", "the same for connections with mTLS and without")
+    field = "filter_chains[0].filters[0].typed_config"
+    return unpack(packed[0], listener_pb2.HttpConnectionManager, field=field, problems=problems)
+
+
+def _check_manager(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> None:
+    """Every request goes to the application: there is nothing to route here."""
+    allow_only(manager, _MANAGER_FIELDS, field=field, problems=problems)
+    if seconds(manager.stream_idle_timeout, field=f"{field}.stream_idle_timeout", problems=problems):
+        problems.describe(f"{field}.stream_idle_timeout", "set", "unset or 0s")
+    config, where = manager.route_config, f"{field}.route_config"
+    allow_only(config, _ROUTE_CONFIG_FIELDS, field=where, problems=problems)
+    for host in config.virtual_hosts:
+        allow_only(host, _HOST_FIELDS, field=f"{where}.virtual_hosts[0]", problems=problems)
+        for route in host.routes:
+            inner = f"{where}.virtual_hosts[0].routes[0]"
+            allow_only(route, _ROUTE_FIELDS, field=inner, problems=problems)
+            allow_only(route.match, _PREFIX_FIELDS, field=f"{inner}.match", problems=problems)
+    if not _is_for_everything(config):
+        problems.describe(where, "other routes", 'one virtual host "*" with one route, prefix "/", non_forwarding_action')
+
+
+def _is_for_everything(config: route_pb2.RouteConfiguration) -> bool:
+    if len(config.virtual_hosts) != 1 or len(config.virtual_hosts[0].routes) != 1:
+        return False
+    host = config.virtual_hosts[0]
+    route = host.routes[0]
+    return list(host.domains) == ["*"] and route.match.prefix == "/" and route.HasField("non_forwarding_action")
+
+
+def _normalization(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> PathNormalization:
+    asked = manager.normalize_path.value, manager.merge_slashes, manager.path_with_escaped_slashes_action
+    found = _NORMALIZATIONS.get(asked)
+    if found is None:
+        names = "normalize_path, merge_slashes, path_with_escaped_slashes_action"
+        problems.describe(join_path(field, "normalize_path"), str(asked), f"{names} as one of Istio's modes has them")
+        return PathNormalization.BASE
+    return found
+
+
+def _filters(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> tuple[HttpFilter, ...]:
+    """In order.  The router stands at the end, and there only."""
+    found: list[HttpFilter] = []
+    last = len(manager.http_filters) - 1
+    if last < 0 or manager.http_filters[last].typed_config.type_url != _ROUTER:
+        problems.describe(field, "no router at the end", "the router filter at the end, with its typed_config")
+    for index, item in enumerate(manager.http_filters):
+        where = f"{field}[{index}]"
+        if item.typed_config.type_url == _ROUTER:
+            parse(listener_pb2.Router, item.typed_config.value, field=f"{where}.typed_config", problems=problems)
+            if index != last:
+                problems.add(where, item.name, "the router filter only at the end")
+            continue
+        decoder = _DECODERS.get(item.typed_config.type_url)
+        if decoder is None:
+            if not item.is_optional:
+                problems.add(where, item.typed_config.type_url or item.name, "a filter that is supported, or is_optional")
+            continue
+        one = decoder(item, problems, f"{where}.typed_config")
+        if one is not None:
+            found.append(one)
+    return tuple(found)
+
+
+def _rbac(item: listener_pb2.HttpFilter, problems: Problems, field: str) -> HttpFilter | None:
+    message = unpack(item.typed_config, rbac_pb2.HttpRBAC, field=field, problems=problems)
+    return decode_rbac(message, item.name, problems, field=field) if message is not None else None
+
+
+_DECODERS: Final[dict[str, Callable[[listener_pb2.HttpFilter, Problems, str], HttpFilter | None]]] = {
+    type_url(rbac_pb2.HttpRBAC): _rbac,
+}
