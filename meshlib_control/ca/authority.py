@@ -106,6 +106,10 @@ class CertificateAuthority:
         if self.is_banned(identity):
             raise IdentityBanned(f"{identity} is banned")
 
+    def check_issuing(self) -> None:
+        """Raises `IssuingStopped`, saying why, when nobody would get a certificate now."""
+        self._ready()
+
     def control_identity(self) -> ControlIdentity:
         """A fresh key and SVID for the control service itself.  Raises `IssuingStopped`."""
         known = self._ready()

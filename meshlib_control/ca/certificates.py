@@ -5,7 +5,6 @@ Nothing here reads a clock or decides: times, serials and names are arguments.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,11 +151,16 @@ def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def leads_to(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
-    """Whether each certificate is issued by the next one, and the last by one of the roots (or is one of them)."""
-    if not chain or not all(issued(each, issuer) for each, issuer in itertools.pairwise(chain)):
-        return False
-    return any(chain[-1] == root or issued(chain[-1], root) for root in roots)
+def leads_to(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
+    """Whether signatures lead from the leaf over some of the intermediates, in any order, to one of the roots."""
+    current, others = leaf, list(intermediates)
+    while not any(issued(current, root) for root in roots):
+        issuer = next((each for each in others if issued(current, each)), None)
+        if issuer is None:
+            return False
+        others.remove(issuer)
+        current = issuer
+    return True
 
 
 def not_after(certificate: x509.Certificate) -> float:

@@ -1,7 +1,7 @@
 """Who is at the other end of an mTLS connection to the control service, by its certificate.
 
-gRPC has verified the chain with the roots of the own trust domain when the connection began.  What it does not check are SPIFFE's
-rules, and that all of it is still so: a connection may be older than a revocation, and outlive its certificate.
+gRPC has verified the chain with the roots of the own trust domain when the connection began.  What it does not check are the
+rules of SPIFFE, and that all of it is still so: a connection may be older than a revocation, and outlive its certificate.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import unquote
 
 from cryptography import x509
@@ -18,6 +19,9 @@ from meshlib.lowlevel import SpiffeId
 from meshlib_control.ca.certificates import attested_at, leads_to, not_after, not_before
 from meshlib_control.ca.errors import CallerRefused
 
+E = TypeVar("E", bound=x509.ExtensionType)
+
+MAX_CHAIN = 10
 _USAGES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
 
 
@@ -46,8 +50,7 @@ def has_certificate(context: AuthContext) -> bool:
 
 def peer_of(context: AuthContext, trust_domain: str, roots: Sequence[bytes], now: float) -> ControlPeer:
     """The caller of an RPC.  `roots`: DER, those that are trusted now; `now`: Unix seconds.  Raises `CallerRefused`."""
-    chain = _chain(context)
-    leaf = chain[0]
+    leaf, others = _certificates(context)
     try:
         identity = svid_identity(leaf)
     except ValueError as error:
@@ -56,7 +59,7 @@ def peer_of(context: AuthContext, trust_domain: str, roots: Sequence[bytes], now
         raise CallerRefused(f"{identity} is of another trust domain")
     if not not_before(leaf) <= now < not_after(leaf):
         raise CallerRefused(f"the certificate of {identity} is not valid now")
-    if not leads_to(chain, [x509.load_der_x509_certificate(root) for root in roots]):
+    if not leads_to(leaf, others, [x509.load_der_x509_certificate(root) for root in roots]):
         raise CallerRefused(f"the certificate of {identity} does not lead to a root that is trusted now")
     return ControlPeer(identity, not_before(leaf), not_after(leaf), leaf.serial_number, attested_at(leaf))
 
@@ -77,7 +80,7 @@ def svid_identity(leaf: x509.Certificate) -> SpiffeId:
     if usage is None or not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
         raise ValueError("its key usage is not that of a leaf (digitalSignature, and neither keyCertSign nor cRLSign)")
     extended = _extension(leaf, x509.ExtendedKeyUsage)
-    if extended is not None and not _USAGES <= set(extended):
+    if extended is not None and not set(extended) >= _USAGES:
         raise ValueError("its extended key usage lacks server or client authentication")
     return identity
 
@@ -88,24 +91,18 @@ def address_of(peer: str) -> str:
     return match[1] if match else ""
 
 
-def _chain(context: AuthContext) -> list[x509.Certificate]:
+def _certificates(context: AuthContext) -> tuple[x509.Certificate, list[x509.Certificate]]:
+    """The leaf, and what the caller sent along (whether gRPC repeats the leaf there depends on its TLS library)."""
     try:
-        leaf = x509.load_pem_x509_certificates(b"".join(context.get("x509_pem_cert", ())))
-        chain = x509.load_pem_x509_certificates(b"".join(context.get("x509_pem_cert_chain", ())) or b"".join(map(_pem, leaf)))
+        leaf = x509.load_pem_x509_certificate(b"".join(context.get("x509_pem_cert", ())))
+        chain = b"".join(context.get("x509_pem_cert_chain", ()))
+        others = x509.load_pem_x509_certificates(chain)[:MAX_CHAIN] if chain else []
     except ValueError as error:
         raise CallerRefused("the caller has no certificate that can be read") from error
-    if len(leaf) != 1 or chain[0] != leaf[0]:
-        raise CallerRefused("the caller's certificate is ambiguous")
-    return chain
+    return leaf, [each for each in others if each != leaf]
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return certificate.public_bytes(Encoding.PEM)
-
-
-def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E | None:
+def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -33,6 +34,8 @@ MAX_TTL = 600.0  # seconds
 KEPT = 3600.0
 """Seconds after its end for which a token is remembered, so that a replay is told from a typing error."""
 ID_LENGTH = 16
+
+_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
 class TokenError(ControlServiceError):
@@ -117,7 +120,7 @@ class JoinTokens:
 
     async def revoke(self, token_id: str) -> None:
         """By the id that `list` shows.  Raises `TokenError` when there is none, and `StoreError`."""
-        entries = await self._store.scan(PREFIX + token_id) if len(token_id) == ID_LENGTH else []
+        entries = await self._store.scan(PREFIX + token_id) if _ID.fullmatch(token_id) else []
         if not entries:
             raise TokenError(f"there is no join token {token_id}")
         for entry in entries:
