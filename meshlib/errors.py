@@ -15,7 +15,8 @@
     │   ├── UpstreamError            the other side, or the way to it
     │   │   ├── NoHealthyUpstream        UH   no endpoint to send to
     │   │   ├── ConnectFailed            UF   no connection was made: the request was never sent
-    │   │   │   └── ConnectTimeout       UF   ... in time
+    │   │   │   ├── ConnectTimeout       UF   ... in time
+    │   │   │   └── TlsFailed            UF   ... that both sides trust
     │   │   ├── ConnectionTerminated     UC   the connection ended before the response did
     │   │   └── UpstreamProtocolError    UPE  bytes that are not HTTP/1.1, or a body cut short
     │   ├── TimeoutExceeded          UT   a timeout or deadline passed; `which` names it
@@ -50,6 +51,7 @@ __all__ = [
     "TargetUnknown",
     "TimeoutExceeded",
     "TimeoutName",
+    "TlsFailed",
     "UpstreamError",
     "UpstreamProtocolError",
 ]
@@ -171,6 +173,13 @@ class ConnectFailed(UpstreamError):
 
 class ConnectTimeout(ConnectFailed):
     """No connection could be made in time.  The request was not sent."""
+
+
+class TlsFailed(ConnectFailed):
+    """No connection that both sides trust could be made: who was there, or who we are, was not proved.
+
+    The request was not processed.
+    """
 
 
 class ConnectionTerminated(UpstreamError):

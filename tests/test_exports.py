@@ -20,8 +20,8 @@ PUBLIC = {
     "meshlib.errors": [
         "CallError", "ClusterNotFound", "ConfigError", "ConnectFailed", "ConnectTimeout", "ConnectionTerminated",
         "ControlError", "MeshError", "NoHealthyUpstream", "NotReady", "OutboundBlocked", "Overflow", "PoolTimeout",
-        "RequestError", "RouteError", "RouteNotFound", "TargetUnknown", "TimeoutExceeded", "TimeoutName", "UpstreamError",
-        "UpstreamProtocolError",
+        "RequestError", "RouteError", "RouteNotFound", "TargetUnknown", "TimeoutExceeded", "TimeoutName", "TlsFailed",
+        "UpstreamError", "UpstreamProtocolError",
     ],
     "meshlib.lowlevel": [
         "AsyncExchange", "CallRecord", "Connection", "Exchange", "Explanation", "Overrides", "Peer", "Refusal", "Request",

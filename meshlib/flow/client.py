@@ -40,6 +40,7 @@ from meshlib.model.route import RetryPolicy
 from meshlib.policy.balancing import Host
 from meshlib.policy.retrying import Retry, backoff, strategy_wait
 from meshlib.policy.rng import Rng
+from meshlib.wire.errors import NoIdentity, TlsFailed
 
 ClientFlow = Generator[Command, "Outcome | float", "Served | None"]
 
@@ -287,6 +288,8 @@ _RESET_ERRORS: dict[Reset, tuple[type[errors.CallError], str]] = {
     Reset.LOCAL: (errors.UpstreamError, "the attempt was given up on this side"),
 }
 
+_TLS_ERROR = (errors.TlsFailed, "no connection that both sides trust")
+
 _TIMEOUT_TEXT = {
     "route": "the route's timeout (VirtualService http.timeout)",
     "per_try": "the route's timeout for one try (retries.perTryTimeout)",
@@ -307,7 +310,7 @@ def reset_error(outcome: Outcome, record: CallRecord, call: Call) -> errors.Call
         message = f"{text} passed after {seconds:.3f} s"
         error = fail(errors.TimeoutExceeded, message, record, which=which, seconds=seconds)
     else:
-        kind, text = _RESET_ERRORS[reset]
+        kind, text = _TLS_ERROR if isinstance(outcome.error, TlsFailed | NoIdentity) else _RESET_ERRORS[reset]
         error = fail(kind, f"{text}: {outcome.error}" if outcome.error is not None else text, record)
     error.__cause__ = outcome.error
     return error

@@ -8,15 +8,27 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterable
+from random import Random
 from typing import Any
 from weakref import WeakSet
 
-from meshlib.model.cluster import Cluster
+from meshlib.model.cluster import Cluster, UpstreamTls
+from meshlib.model.endpoint import Endpoint
 from meshlib.policy.balancing import Host
 from meshlib.runtime.http.aio import AsyncPool
 from meshlib.runtime.http.blocking import BlockingPool
+from meshlib.runtime.http.connector import (
+    AsyncConnector,
+    AsyncTcpConnector,
+    AsyncTlsConnector,
+    Connector,
+    TcpConnector,
+    TlsConnector,
+)
 from meshlib.runtime.http.limits import Limits
 from meshlib.runtime.http.settings import PoolSettings
+from meshlib.runtime.identity.static import StaticIdentity
+from meshlib.runtime.tls.contexts import TlsContexts
 
 _BLOCKING = "blocking"
 _DRAINED = "drained"
@@ -24,13 +36,17 @@ _DRAINED = "drained"
 
 
 class Shell:
-    """A pool (asynchronous or blocking) and the cluster whose settings it has; what `Host.shells` holds."""
+    """A pool (asynchronous or blocking), and the cluster and endpoint as it knows them; what `Host.shells` holds."""
 
-    __slots__ = ("cluster", "pool")
+    __slots__ = ("cluster", "endpoint", "pool")
 
-    def __init__(self, cluster: Cluster, pool: Any) -> None:
+    def __init__(self, cluster: Cluster, endpoint: Endpoint, pool: Any) -> None:
         self.cluster = cluster
+        self.endpoint = endpoint
         self.pool = pool
+
+    def is_for(self, cluster: Cluster, endpoint: Endpoint) -> bool:
+        return self.cluster is cluster and self.endpoint is endpoint
 
 
 class _LoopPools:
@@ -51,6 +67,11 @@ class _LoopPools:
     def add(self, pool: AsyncPool) -> None:
         self._pools.add(pool)
 
+    def retire(self) -> None:
+        """On the loop."""
+        for pool in list(self._pools):
+            pool.retire()
+
     def forget(self) -> None:
         """The loop was closed, perhaps without a last word."""
         for pool in list(self._pools):
@@ -67,10 +88,19 @@ async def _drained_at_the_end(pools: WeakSet[AsyncPool]) -> AsyncGenerator[None,
 
 
 class Pools:
-    """Opens pools on first use and closes them when their endpoint is gone."""
+    """Opens pools on first use and closes them when their endpoint is gone.
 
-    def __init__(self) -> None:
+    An endpoint is connected to over TLS iff its cluster says so: for all endpoints, or with auto mTLS for those that are of
+    the mesh.  Never in plaintext instead: without an identity such a call fails.
+    """
+
+    def __init__(self, tls: TlsContexts | None = None) -> None:
+        """`tls` None: this process has no identity; it can still speak TLS to hosts outside."""
         self._lock = threading.Lock()
+        self._tls = tls or TlsContexts(StaticIdentity(absent="this process runs without an identity (insecure_dev)"))
+        self._rng = Random()
+        self._blocking: WeakSet[BlockingPool] = WeakSet()
+        self._stop = self._tls.listen(self._retire)
         self._limits: dict[str, Limits] = {}
         self._loops: dict[asyncio.AbstractEventLoop, _LoopPools] = {}
 
@@ -80,22 +110,34 @@ class Pools:
         if shell is None:
             for stale in [key for key in list(host.shells) if isinstance(key, asyncio.AbstractEventLoop) and key.is_closed()]:
                 host.shells.pop(stale, None)
-            shell = self._kept(host, loop, Shell(cluster, AsyncPool(host.endpoint, self._settings(cluster))))
+            endpoint = host.endpoint
+            pool = AsyncPool(endpoint, self._settings(cluster), connector=self._async_connector(cluster, endpoint))
+            shell = self._kept(host, loop, Shell(cluster, endpoint, pool))
             self._of_loop(loop).add(shell.pool)
-        elif shell.cluster is not cluster:
-            shell.pool.settings, shell.cluster = self._settings(cluster), cluster
-        pool: AsyncPool = shell.pool
-        return pool
+        elif not shell.is_for(cluster, host.endpoint):
+            endpoint = host.endpoint
+            if _tls_of(cluster, endpoint) != _tls_of(shell.cluster, shell.endpoint):
+                shell.pool.connect_by(self._async_connector(cluster, endpoint))
+            shell.pool.settings, shell.cluster, shell.endpoint = self._settings(cluster), cluster, endpoint
+        found: AsyncPool = shell.pool
+        return found
 
     def blocking(self, host: Host, cluster: Cluster) -> BlockingPool:
         """The pool for callers that block their thread."""
         shell: Shell | None = host.shells.get(_BLOCKING)
         if shell is None:
-            shell = self._kept(host, _BLOCKING, Shell(cluster, BlockingPool(host.endpoint, self._settings(cluster))))
-        elif shell.cluster is not cluster:
-            shell.pool.settings, shell.cluster = self._settings(cluster), cluster
-        pool: BlockingPool = shell.pool
-        return pool
+            endpoint = host.endpoint
+            pool = BlockingPool(endpoint, self._settings(cluster), connector=self._connector(cluster, endpoint))
+            shell = self._kept(host, _BLOCKING, Shell(cluster, endpoint, pool))
+            with self._lock:
+                self._blocking.add(shell.pool)
+        elif not shell.is_for(cluster, host.endpoint):
+            endpoint = host.endpoint
+            if _tls_of(cluster, endpoint) != _tls_of(shell.cluster, shell.endpoint):
+                shell.pool.connect_by(self._connector(cluster, endpoint))
+            shell.pool.settings, shell.cluster, shell.endpoint = self._settings(cluster), cluster, endpoint
+        found: BlockingPool = shell.pool
+        return found
 
     def drain(self, hosts: Iterable[Host]) -> None:
         """Close what is idle now, and the rest when its request ends.  From any thread."""
@@ -119,6 +161,30 @@ class Pools:
             shell = host.shells.pop(loop, None)
             if shell is not None:
                 shell.pool.close()
+
+    def close(self) -> None:
+        """Hear no more of changes of identity and trust.  The pools are the owner's to drain."""
+        self._stop()
+
+    def _retire(self) -> None:
+        """Identity or trust has changed: idle connections from before close now, busy ones after their request."""
+        with self._lock:
+            loops, blocking = list(self._loops.items()), list(self._blocking)
+        for pool in blocking:
+            pool.sweep()
+        for loop, pools in loops:
+            try:
+                loop.call_soon_threadsafe(pools.retire)
+            except RuntimeError:
+                pass  # the loop is closed
+
+    def _async_connector(self, cluster: Cluster, endpoint: Endpoint) -> AsyncConnector:
+        tls = _tls_of(cluster, endpoint)
+        return AsyncTcpConnector() if tls is None else AsyncTlsConnector(self._tls, tls, self._rng)
+
+    def _connector(self, cluster: Cluster, endpoint: Endpoint) -> Connector:
+        tls = _tls_of(cluster, endpoint)
+        return TcpConnector() if tls is None else TlsConnector(self._tls, tls, self._rng)
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop) -> _LoopPools:
         """On `loop` itself."""
@@ -145,3 +211,8 @@ class Pools:
             limits.max_connections = breakers.max_connections
             limits.max_pending_requests = breakers.max_pending_requests
         return PoolSettings.of(cluster, limits)
+
+
+def _tls_of(cluster: Cluster, endpoint: Endpoint) -> UpstreamTls | None:
+    """How `endpoint` is encrypted; None: not at all."""
+    return None if cluster.auto_mtls and not endpoint.mtls else cluster.tls

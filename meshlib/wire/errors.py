@@ -4,7 +4,8 @@
 
     WireError                 reset                    meaning
     ├── CannotConnect         CONNECT_FAILURE          refused, unreachable, name not found
-    │   └── ConnectTimedOut   CONNECT_TIMEOUT
+    │   ├── ConnectTimedOut   CONNECT_TIMEOUT
+    │   └── TlsFailed         CONNECT_FAILURE          no connection that both sides trust
     ├── LimitReached          OVERFLOW                 the cluster's connection or pending limit; Envoy never retries it
     │   └── PoolTimedOut      POOL_TIMEOUT             no connection became free in the caller's pool timeout
     ├── Terminated            CONNECTION_TERMINATION   the connection ended before the response did
@@ -12,6 +13,7 @@
     │   └── BodyTruncated     PROTOCOL_ERROR           an orderly end before the announced end of the body
     ├── TimedOut              TIMEOUT, PER_TRY_TIMEOUT `which` names the timeout
     └── RequestFailed         LOCAL                    our own side: body source failed, wrong length, pool closed
+        └── NoIdentity        LOCAL                    no certificate to prove who we are, or no root to trust
 
 ``sent`` and ``responded`` are the two facts that decide whether a repetition is safe.  They are never guessed in the
 optimistic direction: ``sent`` is True as soon as a byte of the request may have reached the socket.
@@ -58,6 +60,14 @@ class ConnectTimedOut(CannotConnect):
 
     reset = Reset.CONNECT_TIMEOUT
     which: TimeoutName | None = "connect"
+
+
+class TlsFailed(CannotConnect):
+    """The TLS handshake failed: one side did not accept what the other proved, or could not.
+
+    `sent` is False also when a request was written before the peer's refusal of our certificate arrived: a server that
+    refuses a handshake has read nothing of the request.  Only a body that cannot be made again counts as sent.
+    """
 
 
 class LimitReached(WireError):
@@ -109,3 +119,10 @@ class RequestFailed(WireError):
     """Our own side could not complete the request; ``__cause__`` is the body source's own exception, if there is one."""
 
     reset = Reset.LOCAL
+
+
+class NoIdentity(RequestFailed):
+    """This process cannot prove who it is, or does not know whom to trust.  Nothing was sent, and no endpoint is to blame."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)

@@ -20,12 +20,13 @@ from meshlib.model.endpoint import Endpoint
 from meshlib.runtime.http.aio_connection import AsyncConnection
 from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.connector import AsyncConnector, AsyncTcpConnector, apply_keepalive
+from meshlib.runtime.http.failures import connect_failure
 from meshlib.runtime.http.patience import Patience
 from meshlib.runtime.http.settings import NEVER, NO_TIMEOUTS, PoolSettings, Timeouts, earlier
 from meshlib.wire.errors import (
     CannotConnect,
-    ConnectTimedOut,
     LimitReached,
+    NoIdentity,
     PoolTimedOut,
     RequestFailed,
     TimedOut,
@@ -55,6 +56,7 @@ class AsyncPool:
         self._waiting: deque[asyncio.Future[AsyncConnection | None]] = deque()
         self._closed = False
         self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_at = NEVER
 
     def __repr__(self) -> str:
         idle, busy = len(self._idle), len(self._connections) - len(self._idle)
@@ -106,6 +108,16 @@ class AsyncPool:
             connection.cancelled(waiter)
             raise
 
+    def connect_by(self, connector: AsyncConnector) -> None:
+        """Connections are opened in another way from now on; those that were opened in the old one take no new requests."""
+        self._connector = connector
+        self.retire()
+
+    def retire(self) -> None:
+        """Close idle connections that take no new requests: too old, or from before a change of identity or trust."""
+        self._stop_sweep()
+        self._sweep_idle()
+
     def drain(self) -> None:
         """The endpoint is leaving: idle connections close now, busy ones after their request.  `send` goes on working."""
         self.draining = True
@@ -150,7 +162,7 @@ class AsyncPool:
         self._idle.append(connection)
         if self._sweep is None:
             self._schedule_sweep()
-        elif self.settings.max_connection_duration:
+        elif connection.ends < self._sweep_at or self.settings.max_connection_duration:
             self._stop_sweep()  # the new one may be due before the others
             self._schedule_sweep()
 
@@ -230,13 +242,14 @@ class AsyncPool:
         seconds = min(connect or NEVER, self.settings.connect_timeout or NEVER)
         until, which = earlier(deadline, deadline_name, now=now, seconds=seconds, name="connect")
         limit = Patience(until - now)
+        connector = self._connector
         try:
             async with limit:
-                connection = await self._connector.open(self.endpoint, self._new_connection)
+                connection = await connector.open(self.endpoint, self._new_connection)
         except BaseException as error:
             self._opening -= 1
             self.settings.limits.connection_closed()
-            failure = self._connect_failure(error, which if limit.expired() else None)
+            failure = connect_failure(self.endpoint, error, which if limit.expired() else None)
             if isinstance(failure, CannotConnect):
                 # As in Envoy: whoever waits for this endpoint would only run into the same wall, one after the other.
                 self._fail_waiting(failure)
@@ -244,8 +257,10 @@ class AsyncPool:
                 self._offer_opening()
             if failure is None:
                 raise
-            raise failure from error
+            raise failure from None if isinstance(failure, NoIdentity) else error
         self._opening -= 1
+        connection.connector = connector
+        connection.ends, connection.generation = connector.lifetime(connection.transport)
         self._connections.add(connection)
         if connection.closed:
             self.connection_gone(connection)
@@ -256,15 +271,6 @@ class AsyncPool:
 
     def _new_connection(self) -> AsyncConnection:
         return AsyncConnection(self, self.settings, self._loop)
-
-    def _connect_failure(self, error: BaseException, which: TimeoutName | None) -> WireError | None:
-        """`which` of our timeouts passed, if any: the kernel's own ETIMEDOUT is a TimeoutError as well."""
-        if isinstance(error, TimeoutError) and which is not None:
-            message = f"no connection to {self.endpoint} was made in time ({which} timeout)"
-            return ConnectTimedOut(message) if which == "connect" else TimedOut(message, which, sent=False)
-        if isinstance(error, OSError):
-            return CannotConnect(f"cannot connect to {self.endpoint}: {error}")
-        return None
 
     def _try_opening(self) -> bool:
         first = not self._connections and not self._opening
@@ -290,6 +296,9 @@ class AsyncPool:
     # --- idle connections
 
     def _is_worn(self, connection: AsyncConnection, now: float) -> bool:
+        connector = self._connector
+        if connection.ends <= now or connection.connector is not connector or connection.generation != connector.generation:
+            return True
         settings = self.settings
         requests, seconds = settings.max_requests_per_connection, settings.max_connection_duration
         if not requests and not seconds:
@@ -298,13 +307,16 @@ class AsyncPool:
 
     def _due(self, connection: AsyncConnection) -> float:
         """When an idle connection is to be closed."""
-        settings = self.settings
+        connector, settings = self._connector, self.settings
+        if connection.connector is not connector or connection.generation != connector.generation:
+            return 0.0
         idle = connection.idle_since + settings.idle_timeout if settings.idle_timeout else NEVER
         worn = connection.opened_at + settings.max_connection_duration if settings.max_connection_duration else NEVER
-        return min(idle, worn)
+        return min(idle, worn, connection.ends)
 
     def _sweep_idle(self) -> None:
         self._sweep = None
+        self._sweep_at = NEVER
         now = monotonic()
         for connection in [connection for connection in self._idle if self._due(connection) <= now]:
             connection.abort(None)
@@ -313,9 +325,11 @@ class AsyncPool:
     def _schedule_sweep(self) -> None:
         due = min(map(self._due, self._idle), default=NEVER)
         if due != NEVER:
+            self._sweep_at = due
             self._sweep = self._loop.call_later(max(0.001, due - monotonic()), self._sweep_idle)
 
     def _stop_sweep(self) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
+            self._sweep_at = NEVER

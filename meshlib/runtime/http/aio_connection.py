@@ -13,9 +13,11 @@ from typing import Final, Protocol, cast
 
 from meshlib.errors import TimeoutName
 from meshlib.runtime.http.aio_response import AsyncResponse
+from meshlib.runtime.http.connector import AsyncConnector
+from meshlib.runtime.http.failures import lost
 from meshlib.runtime.http.settings import NEVER, NO_TIMEOUTS, PoolSettings, Timeouts
 from meshlib.wire.connection import ClientConnection, State
-from meshlib.wire.errors import RequestFailed, Terminated, TimedOut, WireError
+from meshlib.wire.errors import RequestFailed, TimedOut, WireError
 from meshlib.wire.request import LAST_CHUNK, announced_length, encode_chunk, expects_continue
 from meshlib.wire.response import END, Event, Informational, ResponseHead, Trailers
 
@@ -55,6 +57,9 @@ class AsyncConnection(asyncio.Protocol):
         "_whole",
         "_writing_paused",
         "closed",
+        "connector",
+        "ends",
+        "generation",
         "idle_since",
         "loop",
         "opened_at",
@@ -68,6 +73,9 @@ class AsyncConnection(asyncio.Protocol):
         self.closed = False
         self.opened_at = monotonic()
         self.idle_since = self.opened_at
+        self.connector: AsyncConnector | None = None  # what opened it; None: it is not open yet
+        self.ends = NEVER  # no new request from then on
+        self.generation = 0  # of the connector
         self._owner = owner
         self._waiter: asyncio.Future[AsyncResponse] | None = None
         self._response: AsyncResponse | None = None
@@ -197,8 +205,8 @@ class AsyncConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed:
-            reason = f"the connection was lost: {exc}" if exc else "the connection was lost"
-            self.fail(Terminated(reason))
+            first = self.wire.exchanges <= 1 and not self.wire.responded
+            self.fail(lost(exc, first=first, replayable=self._sender is None))
 
     def pause_writing(self) -> None:
         self._writing_paused = True

@@ -18,11 +18,12 @@ from meshlib.model.endpoint import Endpoint
 from meshlib.runtime.http.blocking_connection import BlockingConnection
 from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.runtime.http.connector import Connector, TcpConnector, apply_keepalive
+from meshlib.runtime.http.failures import connect_failure
 from meshlib.runtime.http.settings import NEVER, NO_TIMEOUTS, PoolSettings, Timeouts, earlier
 from meshlib.wire.errors import (
     CannotConnect,
-    ConnectTimedOut,
     LimitReached,
+    NoIdentity,
     PoolTimedOut,
     RequestFailed,
     TimedOut,
@@ -112,6 +113,11 @@ class BlockingPool:
             return connection.exchange(head + body, head_only=head_only, close=close)
         return connection.stream(head, body, head_only=head_only, close=close)
 
+    def connect_by(self, connector: Connector) -> None:
+        """Connections are opened in another way from now on; those that were opened in the old one take no new requests."""
+        self._connector = connector
+        self.sweep()
+
     def drain(self) -> None:
         """The endpoint is leaving: idle connections close now, busy ones after their request.  `send` goes on working."""
         self.draining = True
@@ -124,7 +130,7 @@ class BlockingPool:
         self._fail_waiting(RequestFailed(f"the connection pool of {self.endpoint} was closed", sent=False))
 
     def sweep(self) -> None:
-        """Close connections that were idle, or lived, for too long."""
+        """Close connections that were idle, or lived, for too long, or are from before a change of identity or trust."""
         self._discard_idle(monotonic())
 
     # --- from the connections
@@ -238,30 +244,25 @@ class BlockingPool:
         now = monotonic()
         seconds = min(connect or NEVER, self.settings.connect_timeout or NEVER)
         until, which = earlier(deadline, deadline_name, now=now, seconds=seconds, name="connect")
+        connector = self._connector
         try:
-            connected = self._connector.open(self.endpoint, None if until == NEVER else max(0.001, until - now))
+            connected = connector.open(self.endpoint, None if until == NEVER else max(0.001, until - now))
         except BaseException as error:
-            failure = self._connect_failure(error, which, until)
+            # The kernel's own ETIMEDOUT is a TimeoutError as well; a clock tick of doubt goes to ours.
+            failure = connect_failure(self.endpoint, error, which if monotonic() >= until - 0.01 else None)
             self._opening_failed(failure)
             if failure is None:
                 raise
-            raise failure from error
+            raise failure from None if isinstance(failure, NoIdentity) else error
         if self.settings.tcp_keepalive is not None:
             apply_keepalive(connected, self.settings.tcp_keepalive)
         connection = BlockingConnection(self, self.settings, connected)
+        connection.connector = connector
+        connection.ends, connection.generation = connector.lifetime(connected)
         with self._lock:
             self._opening -= 1
             self._connections.add(connection)
         return connection
-
-    def _connect_failure(self, error: BaseException, which: TimeoutName, until: float) -> WireError | None:
-        # The kernel's own ETIMEDOUT is a TimeoutError as well; a clock tick of doubt goes to ours.
-        if isinstance(error, TimeoutError) and monotonic() >= until - 0.01:
-            message = f"no connection to {self.endpoint} was made in time ({which} timeout)"
-            return ConnectTimedOut(message) if which == "connect" else TimedOut(message, which, sent=False)
-        if isinstance(error, OSError):
-            return CannotConnect(f"cannot connect to {self.endpoint}: {error}")
-        return None
 
     def _opening_failed(self, failure: WireError | None) -> None:
         self.settings.limits.connection_closed()
@@ -294,6 +295,9 @@ class BlockingPool:
     # --- idle connections
 
     def _is_worn(self, connection: BlockingConnection, now: float) -> bool:
+        connector = self._connector
+        if connection.ends <= now or connection.connector is not connector or connection.generation != connector.generation:
+            return True
         settings = self.settings
         requests, seconds = settings.max_requests_per_connection, settings.max_connection_duration
         if not requests and not seconds:
@@ -302,10 +306,12 @@ class BlockingPool:
 
     def _due(self, connection: BlockingConnection) -> float:
         """When an idle connection is to be closed."""
-        settings = self.settings
+        connector, settings = self._connector, self.settings
+        if connection.connector is not connector or connection.generation != connector.generation:
+            return 0.0
         idle = connection.idle_since + settings.idle_timeout if settings.idle_timeout else NEVER
         worn = connection.opened_at + settings.max_connection_duration if settings.max_connection_duration else NEVER
-        return min(idle, worn)
+        return min(idle, worn, connection.ends)
 
     def _discard_idle(self, until: float) -> None:
         """Those that are due by `until`."""

@@ -1,20 +1,25 @@
 """The blocking shell of one connection: moves bytes between a socket and `wire.ClientConnection`.
 
-Timeouts of plain sockets are the kernel's (SO_RCVTIMEO, SO_SNDTIMEO): Python's own would cost a poll, and one more fight for
-the interpreter lock, for every call.  One thread uses a connection at a time; its pool hands it on.
+Timeouts are the kernel's (SO_RCVTIMEO, SO_SNDTIMEO): Python's own would cost a poll, and one more fight for the interpreter
+lock, for every call.  Under TLS they come out as "want read" and "want write".  One thread uses a connection at a time; its
+pool hands it on.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Final, Protocol
 
 from meshlib.errors import TimeoutName
 from meshlib.runtime.http.blocking_response import BlockingResponse
+from meshlib.runtime.http.connector import Connector
+from meshlib.runtime.http.failures import lost
 from meshlib.runtime.http.settings import NEVER, NO_TIMEOUTS, PoolSettings, Timeouts, earlier
 from meshlib.wire.connection import ClientConnection, State
 from meshlib.wire.errors import RequestFailed, Terminated, TimedOut, WireError
@@ -25,6 +30,8 @@ CONTINUE_WAIT: Final = 1.0  # seconds for a server to say 100 before the body is
 PIECE: Final = 128 * 1024  # a long body is written in pieces of this size
 _RECEIVE: Final = 64 * 1024
 _TIMEVAL: Final = struct.Struct("@ll")
+_IN_TIME = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What the kernel's timeouts, and sockets that do not block, come out as."""
 
 
 class Owner(Protocol):
@@ -42,15 +49,19 @@ class BlockingConnection:
         self.wire = ClientConnection(max_headers=settings.max_response_headers, max_head_bytes=settings.max_response_head_bytes)
         self.closed = False
         self.opened_at = self.idle_since = monotonic()
+        self.connector: Connector | None = None  # what opened it
+        self.ends = NEVER  # no new request from then on
+        self.generation = 0  # of the connector
         self._owner = owner
         self._socket = connected
-        self._plain = type(connected) is socket.socket
+        self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
         self._read_timeout = self._write_timeout = NEVER
         connected.settimeout(None)
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
         self._response: BlockingResponse | None = None
         self._whole = False
+        self._streaming = False  # the body comes from the caller piece by piece
         self._early: list[Event] = []  # what the peer sent while we were still sending
         self._timeouts = NO_TIMEOUTS
         self._deadline: float | None = None
@@ -58,7 +69,20 @@ class BlockingConnection:
 
     def is_stale(self) -> bool:
         """The peer closed it, or sent what nobody asked for, since the last exchange."""
+        if self._tls is not None:
+            return self._tls.pending() > 0 or (bool(self._readable.poll(0)) and not self._has_only_records(self._tls))
         return bool(self._readable.poll(0))
+
+    def _has_only_records(self, tls: ssl.SSLSocket) -> bool:
+        """What arrived is TLS's own (session tickets, say), not an end and not data."""
+        try:
+            with _not_blocking(tls):
+                tls.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        return False
 
     # --- an exchange
 
@@ -72,6 +96,7 @@ class BlockingConnection:
     def exchange(self, data: bytes, *, head_only: bool, close: bool) -> BlockingResponse:
         """Write a whole request and wait for the head of its response.  Raises WireError, and is closed then."""
         self.wire.start(head_only=head_only, close=close)
+        self._streaming = False
         try:
             self._send(data)
             return self._response_head()
@@ -82,6 +107,7 @@ class BlockingConnection:
     def stream(self, head: bytes, body: bytes | Iterable[bytes], *, head_only: bool, close: bool) -> BlockingResponse:
         """As `exchange`, with the body sent piece by piece; an early answer of the peer ends the sending."""
         self.wire.start(head_only=head_only, close=close, sent=False)
+        self._streaming = not isinstance(body, bytes)
         self._early = []
         pieces: Iterator[bytes | memoryview] | None = None
         try:
@@ -161,17 +187,20 @@ class BlockingConnection:
             elif type(event) is Trailers:
                 response.trailers = event.headers
 
-    def _receive(self) -> Sequence[Event]:
+    def _receive(self, *, at_most_now: bool = False) -> Sequence[Event]:
         seconds, which = self._time_left(self._timeouts.read, "read")
         if seconds != self._read_timeout:
             self._read_timeout = seconds
             self._set_timeout(socket.SO_RCVTIMEO, seconds)
         try:
             data = self._socket.recv(_RECEIVE)
-        except (BlockingIOError, TimeoutError) as error:
+        except _IN_TIME as error:
+            if at_most_now:
+                return ()
             raise TimedOut(f"the peer sent nothing in time ({which} timeout)", which) from error
         except OSError as error:
-            raise Terminated(f"the connection was lost: {error}") from error
+            first = self.wire.exchanges <= 1 and not self.wire.responded
+            raise lost(error, first=first, replayable=not self._streaming) from error
         return self.wire.receive(data) if data else self.wire.receive_eof()
 
     # --- the request
@@ -187,7 +216,7 @@ class BlockingConnection:
                 self._set_timeout(socket.SO_SNDTIMEO, seconds)
             try:
                 sent += self._socket.send(view)
-            except (BlockingIOError, TimeoutError) as error:
+            except _IN_TIME as error:
                 raise TimedOut(f"the peer took nothing in time ({which} timeout)", which, sent=sent > 0) from error
             except OSError as error:
                 raise Terminated(f"the connection was lost: {error}", sent=sent > 0) from error
@@ -231,19 +260,30 @@ class BlockingConnection:
                     return False
                 continue
             try:
-                sent = self._socket.send(view, socket.MSG_DONTWAIT) if self._plain else self._socket.send(view)
-                view = view[sent:]
-            except BlockingIOError:
-                continue
+                view = view[self._send_some(view) :]
             except OSError:
                 # The peer may have answered before it closed: that is what counts then.
                 if self._answered():
                     return False
         return True
 
+    def _send_some(self, view: memoryview) -> int:
+        """As much as the peer takes now, which may be nothing."""
+        try:
+            if self._tls is None:
+                return self._socket.send(view, socket.MSG_DONTWAIT)
+            with _not_blocking(self._tls):
+                return self._tls.send(view)
+        except _IN_TIME:
+            return 0
+
     def _answered(self) -> bool:
         """Receive while sending: True once the final response has begun.  Raises WireError if the connection ended."""
-        self._early += self._receive()
+        if self._tls is None:
+            self._early += self._receive()
+        else:  # what made the socket readable may be no data
+            with _not_blocking(self._tls):
+                self._early += self._receive(at_most_now=True)
         return any(type(event) is ResponseHead for event in self._early)
 
     def _await_continue(self) -> bool:
@@ -276,11 +316,17 @@ class BlockingConnection:
         return at - now, which
 
     def _set_timeout(self, option: int, seconds: float) -> None:
-        if self._plain:
-            whole = 0 if seconds == NEVER else max(1, int(seconds * 1_000_000))  # 0 would be none
-            self._socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(*divmod(whole, 1_000_000)))
-        else:
-            self._socket.settimeout(None if seconds == NEVER else seconds)
+        whole = 0 if seconds == NEVER else max(1, int(seconds * 1_000_000))  # 0 would be none
+        self._socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(*divmod(whole, 1_000_000)))
+
+
+@contextmanager
+def _not_blocking(connected: socket.socket) -> Iterator[None]:
+    connected.settimeout(0.0)
+    try:
+        yield
+    finally:
+        connected.settimeout(None)
 
 
 def _pieces(body: bytes) -> Iterator[memoryview]:

@@ -1,46 +1,177 @@
-"""How a connection to an endpoint is opened.  The seam where TLS will come in: plain TCP here."""
+"""How a connection to an endpoint is opened: over TCP, or over TLS over TCP.  And until when it is good."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from random import Random
+from time import monotonic
+from typing import Final, NamedTuple, Protocol, TypeVar
 
-from meshlib.model.cluster import TcpKeepalive
+from meshlib.model.cluster import TcpKeepalive, UpstreamTls
 from meshlib.model.endpoint import Endpoint
+from meshlib.runtime.http.settings import NEVER
+from meshlib.runtime.tls.aio import TlsTransport
+from meshlib.runtime.tls.contexts import TlsContexts
+from meshlib.runtime.tls.objects import Checked
+from meshlib.runtime.tls.outside import OutsideSide
+from meshlib.runtime.tls.side import Side
 
 P = TypeVar("P", bound=asyncio.Protocol)
+
+MAX_AGE: Final = 3600.0
+"""Seconds that a connection of the mesh's mTLS is used for, give or take a tenth: nobody is trusted for longer on the strength
+of one handshake."""
+
+_SPREAD: Final = 0.1
+
+
+class Lifetime(NamedTuple):
+    """Until when new requests may use a connection, on the monotonic clock; and the connector's `generation` that made it."""
+
+    ends: float
+    generation: int
+
+
+FOR_EVER: Final = Lifetime(NEVER, 0)
 
 
 class AsyncConnector(Protocol):
     """Opens a transport for `protocol_factory`'s protocol and returns the protocol, connected."""
 
-    async def open(self, endpoint: Endpoint, protocol_factory: Callable[[], P]) -> P: ...
+    @property
+    def generation(self) -> int:
+        """Connections of an earlier one take no new requests."""
+        ...
+
+    async def open(self, endpoint: Endpoint, protocol_factory: Callable[[], P]) -> P:
+        """Raises OSError; ssl.SSLError, which is one, when no trusted connection can be made."""
+        ...
+
+    def lifetime(self, transport: asyncio.Transport) -> Lifetime:
+        """Of a connection that was made here."""
+        ...
 
 
 class Connector(Protocol):
-    """Opens a connected blocking socket within `timeout` seconds; raises OSError, TimeoutError among them."""
+    """Opens a connected blocking socket within `timeout` seconds; raises OSError, TimeoutError and ssl.SSLError among them."""
+
+    @property
+    def generation(self) -> int:
+        """Connections of an earlier one take no new requests."""
+        ...
 
     def open(self, endpoint: Endpoint, timeout: float | None) -> socket.socket: ...
+
+    def lifetime(self, connected: socket.socket) -> Lifetime:
+        """Of a connection that was made here."""
+        ...
 
 
 class AsyncTcpConnector:
     """Plain TCP on the running loop; the loop switches Nagle's algorithm off."""
+
+    generation = 0
 
     async def open(self, endpoint: Endpoint, protocol_factory: Callable[[], P]) -> P:
         loop = asyncio.get_running_loop()
         _, protocol = await loop.create_connection(protocol_factory, endpoint.address, endpoint.port)
         return protocol
 
+    def lifetime(self, transport: asyncio.Transport) -> Lifetime:
+        return FOR_EVER
+
 
 class TcpConnector:
     """Plain TCP."""
+
+    generation = 0
 
     def open(self, endpoint: Endpoint, timeout: float | None) -> socket.socket:
         connected = socket.create_connection((endpoint.address, endpoint.port), timeout)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connected
+
+    def lifetime(self, connected: socket.socket) -> Lifetime:
+        return FOR_EVER
+
+
+class _Tls:
+    """What both kinds of connections over TLS have in common."""
+
+    def __init__(self, contexts: TlsContexts, tls: UpstreamTls, rng: Random) -> None:
+        self._contexts = contexts
+        self._side: Side = contexts.upstream(tls)
+        self._rng = rng
+
+    @property
+    def generation(self) -> int:
+        return 0 if isinstance(self._side, OutsideSide) else self._contexts.generation
+
+    def _lifetime(self, tls: object) -> Lifetime:
+        """The shortest of our certificate's, the peer's, and MAX_AGE."""
+        assert isinstance(tls, Checked)
+        check, peer = tls.check, tls.peer
+        assert check is not None
+        if peer is None:
+            return FOR_EVER
+        age = MAX_AGE * (1.0 + _SPREAD * (2.0 * self._rng.random() - 1.0))
+        left = min(peer.not_after, check.not_after) - self._contexts.wall()
+        return Lifetime(monotonic() + min(age, left), check.generation)
+
+
+class AsyncTlsConnector(_Tls):
+    """TLS on the running loop, whichever it is."""
+
+    async def open(self, endpoint: Endpoint, protocol_factory: Callable[[], P]) -> P:
+        loop = asyncio.get_running_loop()
+        protocol = protocol_factory()
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def done(error: BaseException | None) -> None:
+            if ready.done():
+                return
+            if error is None:
+                ready.set_result(None)
+            else:
+                ready.set_exception(error)
+
+        def transport() -> TlsTransport:
+            return TlsTransport(self._side, protocol, done, host=endpoint.hostname or endpoint.address)
+
+        _, made = await loop.create_connection(transport, endpoint.address, endpoint.port)
+        try:
+            await ready
+        except BaseException:
+            made.abort()
+            raise
+        return protocol
+
+    def lifetime(self, transport: asyncio.Transport) -> Lifetime:
+        return self._lifetime(transport.get_extra_info("ssl_object"))
+
+
+class TlsConnector(_Tls):
+    """TLS on a blocking socket."""
+
+    def open(self, endpoint: Endpoint, timeout: float | None) -> socket.socket:
+        until = None if timeout is None else monotonic() + timeout
+        connected = socket.create_connection((endpoint.address, endpoint.port), timeout)
+        try:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            host = endpoint.hostname or endpoint.address
+            # An end without TLS's own good-bye is an error: somebody else may have cut the connection.
+            connected = tls = self._side.wrap_socket(connected, host=host, suppress_ragged_eofs=False)
+            tls.settimeout(None if until is None else max(0.001, until - monotonic()))
+            tls.do_handshake()
+        except BaseException:
+            connected.close()
+            raise
+        return tls
+
+    def lifetime(self, connected: socket.socket) -> Lifetime:
+        return self._lifetime(connected)
 
 
 class SocketOptions(Protocol):

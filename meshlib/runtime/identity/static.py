@@ -37,8 +37,10 @@ class Listeners:
 class StaticIdentity:
     """An `IdentitySource` whose material is set by its owner."""
 
-    def __init__(self, material: Material | None = None) -> None:
+    def __init__(self, material: Material | None = None, *, absent: str = "no identity was set") -> None:
+        """`absent`: what to say as long as there is none."""
         self._current = material
+        self._absent = absent
         self._listeners = Listeners()
         self._there = threading.Condition()
 
@@ -48,7 +50,7 @@ class StaticIdentity:
 
     @property
     def state(self) -> str:
-        return f"has {self._current.identity}" if self._current is not None else "no identity was set"
+        return f"has {self._current.identity}" if self._current is not None else self._absent
 
     def set(self, material: Material) -> None:
         """Replace it, and tell everybody."""

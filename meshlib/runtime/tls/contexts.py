@@ -20,6 +20,7 @@ from meshlib.model.identity import Peer, TrustBundles
 from meshlib.runtime.fork import forget_in_child
 from meshlib.runtime.identity.material import Material
 from meshlib.runtime.identity.source import IdentitySource
+from meshlib.runtime.tls.errors import IdentityMissing
 from meshlib.runtime.tls.facade import Facade
 from meshlib.runtime.tls.loading import load_material
 from meshlib.runtime.tls.objects import Checked, TlsObject, TlsSocket, sent_chain, verified_chain
@@ -34,13 +35,6 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; those of 1.3 are all fine."""
 
 _VERSIONS = {"TLSv1_3": ssl.TLSVersion.TLSv1_3}  # anything else: 1.2, which is the least that the mesh speaks
-
-
-class IdentityMissing(ssl.SSLError):
-    """This process has nothing to prove its identity with, or nobody to trust: nothing is sent, nothing is accepted."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(1, message)
 
 
 class TlsContexts:
@@ -154,9 +148,10 @@ class TlsContexts:
 
     def _renewed(self, material: Material) -> None:
         with self._lock:
-            if material is not self._material:  # else a handshake was quicker to see it
+            if material is not self._material or material.not_after <= self.wall():
                 self._material = material
                 self._change()
+            # Else a handshake was quicker to see it.
         self._tell()
 
     def _side(self, tls: UpstreamTls) -> Side:
