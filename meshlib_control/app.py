@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 import uvicorn
 
+from meshlib import SpiffeId
 from meshlib_control.admin.api import Vitals, build_app
 from meshlib_control.admin.editing import Editor, Surroundings, rfc3339
 from meshlib_control.admin.tokens import TokenGuard, read_or_make_token
@@ -26,18 +27,21 @@ from meshlib_control.catalog.consul_mirror import ConsulMirror
 from meshlib_control.catalog.leases import Terms
 from meshlib_control.catalog.registrations import TICK, Registrations
 from meshlib_control.compile import World
+from meshlib_control.compile.trust import Trust
 from meshlib_control.consul.address import parse_consul_url
 from meshlib_control.consul.client import ConsulClient
 from meshlib_control.demand import DemandingCompiler
 from meshlib_control.errors import StoreError
 from meshlib_control.health import Health
+from meshlib_control.identities import Identities
 from meshlib_control.live import LiveWorld
 from meshlib_control.serve.ads import DiscoveryService
 from meshlib_control.serve.push import Debounce
 from meshlib_control.serve.registry import RegistryService
 from meshlib_control.serve.server import GrpcServer
-from meshlib_control.settings import Address, Settings, without_secrets
+from meshlib_control.settings import Address, Settings, admin_token_file, without_secrets
 from meshlib_control.static import StaticConfig
+from meshlib_control.store.model import Store
 from meshlib_control.store.open import open_store
 from meshlib_control.store.revisions import Revisions
 
@@ -56,6 +60,7 @@ class ControlService:
         self.xds_address = ""  # as clients connect to it; empty before the start
         self.ca_address = ""  # empty in a service without identities too
         self.admin_address = ""
+        self._identities: Identities | None = None
         self._exits = AsyncExitStack()
 
     async def run(self, ready: Callable[[ControlService], None] = lambda service: None) -> None:
@@ -105,7 +110,9 @@ class ControlService:
             mirror = ConsulMirror(consul, registrations)
             await mirror.start()
             self._exits.push_async_callback(mirror.close)
-        live = LiveWorld(revisions, catalog, files, domain=settings.mesh_domain)
+        identities = await self._open_identities(store)
+        trust = identities.trust if identities else Trust(secure=False)
+        live = LiveWorld(revisions, catalog, files, domain=settings.mesh_domain, trust=trust)
         await live.load(catalog.snapshot)
         admin = _listening(settings.admin)
         self._exits.callback(admin.close)
@@ -113,6 +120,16 @@ class ControlService:
         health = await self._serve(live, catalog, registrations)
         self._exits.push_async_callback(_cancelled, asyncio.create_task(_pruned(revisions), name="pruning"))
         await self._serve_admin(admin, revisions, live, health)
+
+    async def _open_identities(self, store: Store) -> Identities | None:
+        security = self.settings.security
+        if security is None:
+            return None
+        self._identities = identities = Identities(store, security, self.settings.listen)
+        self._exits.push_async_callback(identities.close)
+        await identities.start()
+        self.ca_address = identities.ca_address
+        return identities
 
     async def _consul(self) -> ConsulClient | None:
         url = self.settings.catalog_url
@@ -129,7 +146,11 @@ class ControlService:
         compiler.configured(live.world)
         empty = not live.world.services.hosts
         debounce = Debounce(settings.debounce_quiet, settings.debounce_max)
-        discovery = DiscoveryService(compiler, live.world, label=str(live.revision), debounce=debounce, empty=empty)
+        identities = self._identities
+        callers = identities.callers if identities else None
+        discovery = DiscoveryService(
+            compiler, live.world, label=str(live.revision), debounce=debounce, empty=empty, callers=callers
+        )
         await self._exits.enter_async_context(discovery)
 
         def publish(world: World) -> None:
@@ -138,11 +159,26 @@ class ControlService:
 
         following = asyncio.create_task(live.run(publish), name="live world")
         self._exits.push_async_callback(_cancelled, following)
-        server = GrpcServer([discovery.handler(), RegistryService(registrations).handler()])
+
+        def may_serve(identity: SpiffeId, service: str) -> bool:
+            return live.world.settings.may_register(identity.namespace, identity.service_account, service)
+
+        handlers = [discovery.handler(), RegistryService(registrations, callers, may_serve).handler()]
+        credentials = None
+        if identities is not None:
+            handlers.append(identities.service().handler())
+            credentials = identities.credentials(client_certificates=True)
+
+            def authority_changed() -> None:
+                live.take_trust(identities.trust)
+                discovery.expel(lambda identity: not identities.authority.is_banned(identity))
+
+            identities.authority.changes.subscribe(authority_changed)
+        server = GrpcServer(handlers, credentials)
         port = await server.start(str(settings.listen))
         self._exits.push_async_callback(server.stop, REGISTRY_GRACE)
         self.xds_address = str(Address(settings.listen.host, port))
-        return Health(self._described(), discovery.status, live, following)
+        return Health(self._described(), discovery.status, live, following, lambda: identities.problems if identities else [])
 
     def _described(self) -> ControlView:
         return ControlView(
@@ -154,6 +190,8 @@ class ControlService:
             revision=0,
             mesh_domain=self.settings.mesh_domain,
             insecure_dev=self.settings.security is None,
+            ca=self.ca_address,
+            trust_domain=self.settings.security.trust_domain if self.settings.security else "",
         )
 
     async def _serve_admin(self, listener: socket.socket, revisions: Revisions, live: LiveWorld, health: Health) -> None:
@@ -163,10 +201,10 @@ class ControlService:
         editor = Editor(revisions, surroundings, time.time)
         viewer = Viewer(lambda: Scene(live.world, live.snapshot.suspicious))
         vitals = Vitals(status=health.status, metrics=health.metrics, not_ready=health.not_ready)
-        app = build_app(editor, viewer, vitals)
-        security = self.settings.security
-        if security is not None and security.admin_token is not None:
-            app = TokenGuard(app, read_or_make_token(security.admin_token), file=str(security.admin_token))
+        app = build_app(editor, viewer, vitals, more=self._identities.routes() if self._identities else ())
+        if self.settings.security is not None:
+            file = admin_token_file(self.settings.security.data)
+            app = TokenGuard(app, read_or_make_token(file), file=str(file))
         server = _AdminServer(
             uvicorn.Config(
                 app,

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from meshlib_control.admin import views
 from meshlib_control.admin.editing import rfc3339
 from meshlib_control.admin.metrics import Family, Sample
@@ -23,8 +25,10 @@ class Health:
         discovery: Callable[[], ServerStatus],
         live: LiveWorld,
         following: asyncio.Task[None],
+        more_problems: Callable[[], list[str]] = list,
     ) -> None:
         self._control = control
+        self._more_problems = more_problems
         self._discovery = discovery
         self._live = live
         self._following = following
@@ -35,7 +39,13 @@ class Health:
         return views.Status(
             control=self._control_now(server),
             clients=[_client_view(client) for client in server.clients],
-            problems=[*self._live.problems, *server.problems, *_refusals(server), *_suspicions(self._live.snapshot)],
+            problems=[
+                *self._live.problems,
+                *self._more_problems(),
+                *server.problems,
+                *_refusals(server),
+                *_suspicions(self._live.snapshot),
+            ],
             suspicious=dict(self._live.snapshot.suspicious),
         )
 
@@ -82,17 +92,7 @@ class Health:
         ]
 
     def _control_now(self, server: ServerStatus) -> views.ControlView:
-        control = self._control
-        return views.ControlView(
-            version=control.version,
-            started=control.started,
-            xds=control.xds,
-            admin=control.admin,
-            store=control.store,
-            revision=int(server.label or self._live.revision),
-            mesh_domain=control.mesh_domain,
-            insecure_dev=control.insecure_dev,
-        )
+        return msgspec.structs.replace(self._control, revision=int(server.label or self._live.revision))
 
 
 def _client_view(client: ClientStatus) -> views.ClientView:

@@ -17,6 +17,14 @@ DEFAULT_ADMIN_PORT = 15014  # Istio's control plane monitoring port
 DEFAULT_ADMIN = f"http://127.0.0.1:{DEFAULT_ADMIN_PORT}"
 
 
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """``$XDG_STATE_HOME/meshlib``, as the XDG base directory specification has it for state that should survive."""
+    base = environ.get("XDG_STATE_HOME", "")
+    # The specification: relative paths are invalid and to be ignored.
+    root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
+    return root / "meshlib"
+
+
 class SettingsError(ControlServiceError):
     """The service cannot be started like this.  Says what, where, why and what to do next."""
 
@@ -64,13 +72,15 @@ class Security:
     trust_domain: str = "cluster.local"
     # Where certificates are handed out against a token: TLS of the server alone, as the caller has no certificate yet.
     ca_listen: Address = field(default_factory=lambda: Address("127.0.0.1", DEFAULT_CA_PORT))
-    # The key that encrypts the authority's keys in the store: file:PATH, env:NAME or command:WORDS.
+    # The key that encrypts the authority's keys in the store: file:PATH, env:NAME or command:WORDS; empty: one made in `data`.
     ca_key: str = ""
     # An authority of one's own instead of a self-signed one: chain (its own certificate first) and key, PEM.
     ca_chain: Path | None = None
     ca_chain_key: Path | None = None
     jwt_issuers: Path | None = None  # who else may say who a caller is
-    admin_token: Path | None = None  # the file with the token that the REST API asks for; made at the first start
+    # What this machine keeps beside the store: the REST API's token, the key of an embedded store's authority, and its memory
+    # of the authority.
+    data: Path = field(default_factory=default_data_dir)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +190,6 @@ def without_secrets(url: str) -> str:
     return url.partition("?")[0]
 
 
-def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """``$XDG_STATE_HOME/meshlib``, as the XDG base directory specification has it for state that should survive."""
-    base = environ.get("XDG_STATE_HOME", "")
-    # The specification: relative paths are invalid and to be ignored.
-    root = Path(base) if base.startswith("/") else Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
-    return root / "meshlib"
-
-
 def admin_token_file(directory: Path) -> Path:
     """Where the token is that the REST API asks for."""
     return directory / "admin-token"
@@ -196,6 +198,11 @@ def admin_token_file(directory: Path) -> Path:
 def ca_key_file(directory: Path) -> Path:
     """What protects the keys of the certificate authority in the embedded store."""
     return directory / "ca.key"
+
+
+def ca_witness_file(directory: Path) -> Path:
+    """What this machine remembers of the certificate authority: a store that lost it is noticed."""
+    return directory / "ca.witness"
 
 
 def sqlite_url(directory: Path) -> str:

@@ -53,7 +53,7 @@ class TokenGuard:
     def _refusal(self) -> ASGIApp:
         problem = Problem(
             401,
-            "who are you?",
+            "no token, or not the right one",
             where="the Authorization header",
             why="this API changes the mesh, so it asks for the token that the control service made at its first start",
             next_step=f"Set MESHCTL_TOKEN, or MESHCTL_TOKEN_FILE to the control service's {self._file}.",

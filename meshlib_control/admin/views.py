@@ -130,6 +130,8 @@ class ControlView(Struct, frozen=True):
     revision: int  # that is being served
     mesh_domain: str
     insecure_dev: bool = False
+    ca: str = ""  # empty: a service without identities
+    trust_domain: str = ""
 
 
 class Status(Struct, frozen=True):

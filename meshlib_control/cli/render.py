@@ -132,7 +132,8 @@ def status(document: views.Status, *, now: datetime) -> RenderableType:
     head = Text(
         f"control service {control.version}, up {age(control.started, now=now)}, "
         f"revision {control.revision}, store {control.store}\n"
-        f"xDS {control.xds}, admin {control.admin}, mesh domain {control.mesh_domain}"
+        f"xDS {control.xds}, admin {control.admin}, mesh domain {control.mesh_domain}\n"
+        + (f"CA {control.ca}, trust domain {control.trust_domain}" if control.ca else "NO IDENTITIES: --insecure-dev")
     )
     rows = [
         (

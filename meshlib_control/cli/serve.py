@@ -21,8 +21,6 @@ from meshlib_control.settings import (
     Security,
     Settings,
     SettingsError,
-    admin_token_file,
-    ca_key_file,
     default_data_dir,
     sqlite_url,
 )
@@ -155,7 +153,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         store=store,
         listen=Address.parse(options["listen"] or f"127.0.0.1:{port}", where="--listen"),
         admin=Address.parse(options["admin"], where="--admin"),
-        security=None if options["insecure_dev"] else _security(options, data, store),
+        security=None if options["insecure_dev"] else _security(options, data),
         consul_catalog=options["consul_catalog"],
         mesh_domain=options["mesh_domain"],
         config=options["config"],
@@ -165,18 +163,15 @@ def _settings(options: dict[str, Any]) -> Settings:
     )
 
 
-def _security(options: dict[str, Any], data: Path, store: str) -> Security:
-    key: str = options["ca_key"]
-    if not key and store.startswith("sqlite://"):
-        key = f"file:{ca_key_file(data)}"
+def _security(options: dict[str, Any], data: Path) -> Security:
     return Security(
         trust_domain=options["trust_domain"],
         ca_listen=Address.parse(options["ca_listen"], where="--ca-listen"),
-        ca_key=key,
+        ca_key=options["ca_key"],
         ca_chain=options["ca_chain"],
         ca_chain_key=options["ca_chain_key"],
         jwt_issuers=options["jwt_issuers"],
-        admin_token=admin_token_file(data),
+        data=data,
     )
 
 
