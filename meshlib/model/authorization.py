@@ -5,9 +5,10 @@ The tree keeps Envoy's meaning node by node; `meshlib.policy.authorization` make
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Union
+from typing import Any, Literal, Union
 
 from meshlib.model.route import HeaderMatch, StringMatch
 
@@ -197,3 +198,42 @@ class ExternalAuthorization:
     upstream_headers: tuple[StringMatch, ...] = ()  # of the authorizer's answer, on allow, to the application
     client_headers: tuple[StringMatch, ...] = ()  # of the authorizer's answer, on deny, to the client; empty: all
     client_headers_on_success: tuple[StringMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdit:
+    """What an authorizer wants of a header.  `append`: to the value that is there, in one line, with a comma."""
+
+    name: str  # lower case
+    value: bytes
+    how: Literal["set", "append", "add_if_absent", "set_if_present"] = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizerAnswer:
+    """What an external authorizer said.  `error`: why there is no answer that counts; then nothing else does.
+
+    `headers` are for the request when it is allowed, and for the client when it is denied.
+    """
+
+    allowed: bool = False
+    status: int = 403  # of the denial
+    body: bytes = b""
+    headers: tuple[HeaderEdit, ...] = ()
+    headers_to_remove: tuple[str, ...] = ()
+    response_headers: tuple[tuple[bytes, bytes], ...] = ()  # for the client, of an allowed request
+    query_to_set: tuple[tuple[str, str], ...] = ()
+    query_to_remove: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyStart:
+    """As much of a request's body as was read before an authorizer was asked; `complete`: there is no more."""
+
+    data: bytes = b""
+    complete: bool = True
+
+
+NO_BODY = BodyStart()
