@@ -32,6 +32,8 @@ class MeshSettings:
     minimum_tls_version: str = ""  # "TLSv1_2", "TLSv1_3"; empty: the data plane's default
     extension_providers: tuple[ExtensionProvider, ...] = ()
     registration_grants: tuple[RegistrationGrant, ...] = ()
+    workloads_fetch_keys: bool = False
+    tokens_expire: bool = False  # those without ``exp`` are refused
 
     def may_register(self, namespace: str, service_account: str, service: str) -> bool:
         """Whether a service account may announce instances of a service (its short name) of its own namespace."""
@@ -65,6 +67,8 @@ def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
                 minimum_tls_version=_TLS_VERSIONS.get(mesh.mesh_mtls.min_protocol_version, ""),
                 extension_providers=mesh.extension_providers,
                 registration_grants=mesh.registration_grants,
+                workloads_fetch_keys=mesh.tokens.jwks_fetch == "WORKLOAD",
+                tokens_expire=mesh.tokens.require_expiration,
             )
     return MeshSettings(domain=domain)
 

@@ -168,6 +168,13 @@ _ROWS = (
         "Correct it.",
     ),
     Code("MSH0162", ERROR, "bad registration grant", "It names nobody or nothing, or not by a name.", "Correct it."),
+    Code(
+        "MSH0163",
+        ERROR,
+        "bad keys",
+        "A JSON Web Key Set cannot be read, or its address is none.",
+        "Correct it; an address starts with https://.",
+    ),
     # References: what one resource says of others.
     Code(
         "MSH0201",
@@ -278,6 +285,20 @@ _ROWS = (
         "TLS that gRPC's own clients cannot do",
         "gRPC clients that use xds:/// themselves have no files of certificates: they do not get this cluster and calls fail.",
         "Call the host through meshlib, or with TLS of the application's own.",
+    ),
+    Code(
+        "MSH0316",
+        WARNING,
+        "no key for tokens",
+        "There is no key to verify tokens with, so all of them are refused.",
+        "Give `jwksUri`, or `jwks` with a key of type RSA, EC, OKP (Ed25519) or oct.",
+    ),
+    Code(
+        "MSH0317",
+        WARNING,
+        "private key in the configuration",
+        "`jwks` holds the private part of a key. It is not handed out, but whoever reads the configuration can sign tokens.",
+        "Replace the key, and give its public part only.",
     ),
 )
 

@@ -14,6 +14,7 @@ from meshlib_control.config.kinds import (
     Element,
     MeshConfig,
     PeerAuthentication,
+    RequestAuthentication,
     ServiceEntry,
     VirtualService,
     WorkloadEntry,
@@ -23,6 +24,7 @@ from meshlib_control.config.validate.authorization_policy import check_annotatio
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
+from meshlib_control.config.validate.request_authentication import check_request_authentication
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
 from meshlib_control.config.validate.virtual_service import check_virtual_service
 
@@ -96,6 +98,14 @@ _KINDS = (
         _SECURITY_VERSIONS,
         PeerAuthentication,
         check_peer_authentication,
+    ),
+    Kind(
+        "RequestAuthentication",
+        ISTIO_SECURITY,
+        _SECURITY_VERSIONS,
+        RequestAuthentication,
+        check_request_authentication,
+        unsupported.REQUEST_AUTHENTICATION,
     ),
     Kind(
         "AuthorizationPolicy",

@@ -154,6 +154,8 @@ _ATTACHED = "there are no gateways and waypoints here; choose workloads with the
 
 AUTHORIZATION_POLICY = (Row("targetRef", _ATTACHED), Row("targetRefs", _ATTACHED))
 
+REQUEST_AUTHENTICATION = AUTHORIZATION_POLICY
+
 MESH_CONFIG: tuple[Row, ...] = ()
 
 _STEP = re.compile(r"[^.\[\]]+|\[\]")

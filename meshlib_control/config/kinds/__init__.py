@@ -42,8 +42,10 @@ from meshlib_control.config.kinds.mesh_config import (
     MeshTLS,
     OutboundTrafficPolicy,
     ProxyPathNormalization,
+    TokenSettings,
 )
 from meshlib_control.config.kinds.peer_authentication import MutualTLS, PeerAuthentication
+from meshlib_control.config.kinds.request_authentication import ClaimToHeader, JWTHeader, JWTRule, RequestAuthentication
 from meshlib_control.config.kinds.service_entry import LabelSelector, ServiceEntry, ServicePort, WorkloadEntry
 from meshlib_control.config.kinds.virtual_service import (
     CorsPolicy,
@@ -75,6 +77,7 @@ __all__ = [
     "AuthorizationPolicy",
     "BackendUtilization",
     "CertificateAuthority",
+    "ClaimToHeader",
     "ClientTLSSettings",
     "ConnectionPool",
     "ConsistentHash",
@@ -101,6 +104,8 @@ __all__ = [
     "HTTPSettings",
     "HeaderOperations",
     "Headers",
+    "JWTHeader",
+    "JWTRule",
     "L4MatchAttributes",
     "LabelSelector",
     "LoadBalancer",
@@ -120,6 +125,7 @@ __all__ = [
     "ProxyPathNormalization",
     "ProxyProtocol",
     "RegexRewrite",
+    "RequestAuthentication",
     "RetryBudget",
     "RouteDestination",
     "ServiceEntry",
@@ -131,6 +137,7 @@ __all__ = [
     "TLSMatchAttributes",
     "TLSRoute",
     "TcpKeepalive",
+    "TokenSettings",
     "TrafficPolicy",
     "Tunnel",
     "VirtualService",

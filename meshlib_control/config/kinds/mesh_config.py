@@ -42,6 +42,16 @@ class CertificateAuthority(Element, frozen=True):
     """The trust domains that they sign for. A workload is verified with the roots of its own trust domain only."""
 
 
+class TokenSettings(Element, frozen=True):
+    """How workloads verify tokens (RequestAuthentication)."""
+
+    jwks_fetch: Literal["CONTROL", "WORKLOAD"] = "CONTROL"
+    """Who fetches the keys of a `jwksUri`. `CONTROL`: the control service, which hands them out: workloads need no way to the
+    issuer. `WORKLOAD`: each workload by itself, where it can: the control service needs no way to the issuer."""
+    require_expiration: bool = False
+    """Refuse tokens without `exp`. Without this they never expire, as in Istio."""
+
+
 class MeshConfig(Element, frozen=True):
     """What holds for the whole mesh. There is one, named `mesh`."""
 
@@ -77,3 +87,5 @@ class MeshConfig(Element, frozen=True):
     """Who can be asked by policies of action CUSTOM."""
     registration_grants: Annotated[tuple[RegistrationGrant, ...], Meta(max_length=1000)] = ()
     """Who may announce instances of services. Without any: only the service account that bears the service's name."""
+    tokens: TokenSettings = TokenSettings()
+    """How workloads verify tokens."""

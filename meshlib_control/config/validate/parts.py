@@ -19,6 +19,7 @@ from meshlib_control.config.validate.authorization_policy import check_authoriza
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
+from meshlib_control.config.validate.request_authentication import check_request_authentication
 from meshlib_control.config.validate.retries import check_retry
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
 from meshlib_control.config.validate.virtual_service import check_virtual_service
@@ -81,6 +82,9 @@ PARTS = {
     "PeerAuthentication": Part(kinds.PeerAuthentication, _in_namespace(check_peer_authentication)),
     "AuthorizationPolicy": Part(
         kinds.AuthorizationPolicy, _in_namespace(check_authorization_policy), unsupported.AUTHORIZATION_POLICY
+    ),
+    "RequestAuthentication": Part(
+        kinds.RequestAuthentication, _in_namespace(check_request_authentication), unsupported.REQUEST_AUTHENTICATION
     ),
     "MeshConfig": Part(kinds.MeshConfig, _in_namespace(check_mesh_config)),
 }

@@ -9,6 +9,7 @@ from meshlib_control.config.kinds import PolicyTargetReference, WorkloadSelector
 from meshlib_control.config.problems import Problem, under
 
 _KIND = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
+_GROUP = re.compile(r"(?:[A-Za-z0-9]*|[a-z0-9-]+(?:\.[a-z0-9-]+)+)\Z")  # Kubernetes' own are a word, all others DNS names
 
 
 def check_workload_selector(selector: WorkloadSelector | None) -> Iterator[Problem]:
@@ -36,5 +37,8 @@ def _check_reference(reference: PolicyTargetReference) -> Iterator[Problem]:
         yield Problem(("name",), "MSH0143", "the name of the target is empty")
     if not _KIND.match(reference.kind):
         yield Problem(("kind",), "MSH0142", f"{reference.kind!r} is not a kind; write it as in Gateway or Service")
+    if not _GROUP.match(reference.group):
+        message = f"{reference.group!r} is not an API group; write it as in networking.istio.io, or leave it out for core"
+        yield Problem(("group",), "MSH0142", message)
     if reference.namespace:
         yield Problem(("namespace",), "MSH0142", "a policy is attached to resources of its own namespace; leave it out")
