@@ -13,6 +13,7 @@ from meshlib_control.compile.service_entries import ServiceKey, declared_service
 from meshlib_control.compile.services import Services
 from meshlib_control.compile.trust import Trust, completed
 from meshlib_control.compile.virtual_services import VirtualServices
+from meshlib_control.config.authentication import RequestAuthentications
 from meshlib_control.config.authorization import AuthorizationPolicies
 from meshlib_control.config.model import ConfigSet
 from meshlib_control.config.mtls import PeerAuthentications
@@ -35,6 +36,7 @@ class Routing:
     declared_names: Mapping[ServiceKey, tuple[str, ...]]  # subjectAltNames of ServiceEntries
     peer_authentications: PeerAuthentications
     authorization_policies: AuthorizationPolicies
+    request_authentications: RequestAuthentications
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,10 @@ class World:
     def authorization_policies(self) -> AuthorizationPolicies:
         return self.routing.authorization_policies
 
+    @property
+    def request_authentications(self) -> RequestAuthentications:
+        return self.routing.request_authentications
+
     def declared_names(self, service: Service) -> tuple[str, ...]:
         """Names that certificates of its instances have beside those of their service accounts."""
         return self.routing.declared_names.get((service.namespace, service.host), ())
@@ -132,4 +138,5 @@ def _routing(config: ConfigSet, catalog: CatalogSnapshot, domain: str) -> Routin
         declared_names=declared.names,
         peer_authentications=PeerAuthentications(config.of("PeerAuthentication"), settings.root_namespace),
         authorization_policies=AuthorizationPolicies(config.of("AuthorizationPolicy"), settings.root_namespace),
+        request_authentications=RequestAuthentications(config.of("RequestAuthentication"), settings.root_namespace),
     )
