@@ -15,6 +15,7 @@ def scope_of(world: World, node: Node) -> Scope:
         | world.destination_rules.selector_keys
         | world.peer_authentications.selector_keys
         | world.authorization_policies.selector_keys
+        | world.request_authentications.selector_keys
     )
     labels = tuple(sorted((key, node.labels[key]) for key in keys if key in node.labels))
     if node.flavour != "envoy":
