@@ -126,8 +126,7 @@ def _http(
         authority=_authority(uri.cluster, problems, field=f"{field}.server_uri.cluster"),
         path_prefix=service.path_prefix.rstrip("/"),
         timeout=seconds(uri.timeout, field=f"{field}.server_uri.timeout", problems=problems),
-        allowed_headers=allowed
-        + _strings(request.allowed_headers, problems, field=f"{field}.authorization_request.allowed_headers"),
+        allowed_headers=allowed + sent,
         headers_to_add=_pairs(request.headers_to_add, problems, field=f"{field}.authorization_request.headers_to_add"),
         upstream_headers=strings("allowed_upstream_headers"),
         client_headers=strings("allowed_client_headers"),
