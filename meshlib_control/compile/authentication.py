@@ -115,7 +115,7 @@ def _set_keys(world: World, scope: Scope, rule: JWTRule, provider: jwt_pb2.JwtPr
 
 
 def _is_reachable(world: World, scope: Scope, address: str) -> bool:
-    """Whether keys can be fetched from there: meshlib calls any address; Envoy needs a cluster, hence a service that the mesh knows."""
+    """Workloads of meshlib call any address; Envoy needs a cluster, hence a service that the mesh knows."""
     if scope.flavour == "meshlib":
         return True
     host, port = _target(address)
