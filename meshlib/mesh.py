@@ -88,9 +88,9 @@ class Mesh:
             insecure_dev=insecure_dev,
             mesh_port=mesh_port,
         )
-        self._processes = Processes(self.settings, None if isinstance(control, str) else control)
         self._inbound = Inbound()
         self._listening = Listening(self._inbound)
+        self._processes = Processes(self.settings, None if isinstance(control, str) else control, self._listening)
         self._drain = Drain(self._inbound, self._processes, drain_seconds)
 
     @classmethod

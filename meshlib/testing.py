@@ -91,7 +91,10 @@ class StaticControl:
     async def await_ready(self, timeout: float) -> bool:
         return True
 
-    def announce(self, port: int) -> None:
+    def serve_port(self, port: int) -> None:
+        """What holds for the port is whatever `publish` says."""
+
+    def announce(self, port: int, *, mtls: bool, ready: Callable[[], bool]) -> None:
         self.announced.append(port)
 
     def withdraw(self) -> None:

@@ -29,6 +29,7 @@ from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.runtime.pools import Pools
 from meshlib.runtime.response import AsyncExchange, Exchange
+from meshlib.runtime.tls.contexts import TlsContexts
 from meshlib.telemetry.trace import TRACEPARENT, child_traceparent
 from meshlib.wire.errors import WireError
 from meshlib.wire.request import encode_head
@@ -67,12 +68,19 @@ class Control(Protocol):
 class Client:
     """One per Mesh and process.  Thread-safe; serves any number of event loops."""
 
-    def __init__(self, control: Control, *, rng: Random | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        control: Control,
+        *,
+        tls: TlsContexts | None = None,
+        rng: Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._control = control
         self._rng = rng or Random()
         self._clock = clock
         self._lock = threading.Lock()
-        self._pools = Pools()
+        self._pools = Pools(tls)
         self.destinations = Destinations(self._lock, self._rng, self._pools.drain)
 
     # --- calls

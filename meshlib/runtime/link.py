@@ -5,23 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from meshlib.errors import ControlError
+from meshlib.errors import ConfigError, ControlError
 from meshlib.model.snapshot import Snapshot
 from meshlib.runtime.ads import AdsStream
 from meshlib.runtime.announcement import Announcement
+from meshlib.runtime.channel import ControlChannel
+from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.registration import Registration
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.snapshots import ControlState, Reach, SnapshotStore
 
 
+def open_identity(settings: Settings) -> IdentitySource | None:
+    """Where this process's identity comes from; None: it has none, and wants none.
+
+    Raises `ConfigError` when it has no way to prove who it is.
+    """
+    if settings.insecure_dev:
+        return None
+    raise ConfigError(
+        "this process has no way to prove who it is: expected token_file (MESHLIB_TOKEN_FILE) with ca_file or ca_sha256, or"
+        " insecure_dev (MESHLIB_INSECURE_DEV=1) for a control service on this machine that was started with --insecure-dev"
+    )
+
+
 class ControlLink:
     """What `Process` needs of the control service.  One per process; starts its thread on first use."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, identity: IdentitySource | None) -> None:
         self._settings = settings
         self._workload = settings.workload()
         self._store = SnapshotStore()
-        self._stream = AdsStream(settings.control, self._workload, self._store, rng=Random())
+        channel = ControlChannel(settings.control)
+        self._stream = AdsStream(channel, self._workload, self._store, rng=Random(), trust=identity is not None)
         self._announcement: Announcement | None = None
         self._stream.start()
 
@@ -74,10 +90,10 @@ class ControlLink:
 
     # --- what is served
 
-    def announce(self, port: int) -> None:
+    def announce(self, port: int, *, mtls: bool, ready: Callable[[], bool]) -> None:
         if self._announcement is None:
-            registration = Registration(self._stream.channel, self._settings, self._workload, port)
-            self._announcement = Announcement(registration, self._settings.address, port)
+            registration = Registration(self._stream.channel, self._settings, self._workload, port, mtls=mtls)
+            self._announcement = Announcement(registration, self._settings.address, port, ready)
 
     def withdraw(self) -> None:
         announcement, self._announcement = self._announcement, None

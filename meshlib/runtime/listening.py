@@ -64,7 +64,7 @@ class Listening:
     """
 
     def __init__(self, inbound: Inbound, rng: Rng | None = None) -> None:
-        self._inbound = inbound
+        self.inbound = inbound
         self._rng = rng or Random()
         self.contexts: ServerContexts | None = None
         self.speaks_mtls = False
@@ -74,7 +74,7 @@ class Listening:
 
     def mode(self, port: int) -> MtlsMode:
         """The mode of `port` now."""
-        return self._inbound.plan(port).mtls
+        return self.inbound.plan(port).mtls
 
     def admits_tls(self, first: int, port: int) -> bool:
         """Whether a connection to `port` with this first byte begins a handshake; False: it is a plain one, and may come in.
@@ -94,7 +94,7 @@ class Listening:
         """The server's context for a handshake on `port`.  Raises NotAdmitted without an identity."""
         if self.contexts is None:
             raise NotAdmitted(f"TLS on port {port}, but this process has no identity")
-        return self.contexts.server(self._inbound.plan(port).minimum_version)
+        return self.contexts.server(self.inbound.plan(port).minimum_version)
 
     def note_refused(self, remote_address: str, reason: object) -> None:
         """Count and log a connection that was not let in."""

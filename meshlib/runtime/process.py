@@ -11,8 +11,12 @@ from typing import Protocol, cast
 
 from meshlib.model.snapshot import Snapshot
 from meshlib.runtime.client import Client, Control
+from meshlib.runtime.enforcement import Enforcement
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
+from meshlib.runtime.identity.source import IdentitySource
+from meshlib.runtime.listening import Listening
 from meshlib.runtime.settings import Settings
+from meshlib.runtime.tls.contexts import TlsContexts
 
 
 class Link(Control, Protocol):
@@ -31,8 +35,12 @@ class Link(Control, Protocol):
 
     async def await_ready(self, timeout: float) -> bool: ...
 
-    def announce(self, port: int) -> None:
-        """Register what this process serves, once `port` accepts connections."""
+    def serve_port(self, port: int) -> None:
+        """Ask for what holds for a port that this process serves."""
+        ...
+
+    def announce(self, port: int, *, mtls: bool, ready: Callable[[], bool]) -> None:
+        """Register what this process serves, once `port` accepts connections and `ready()` holds.  `mtls`: it speaks that."""
         ...
 
     def withdraw(self) -> None:
@@ -43,31 +51,50 @@ class Link(Control, Protocol):
 
 
 class Process:
-    """The running parts."""
+    """The running parts.  `identity` None: a process without one (``insecure_dev``, a mesh in a test)."""
 
-    def __init__(self, settings: Settings, link: Link) -> None:
+    def __init__(self, settings: Settings, link: Link, listening: Listening, identity: IdentitySource | None = None) -> None:
         self.settings = settings
         self.link = link
-        self.client = Client(link)
-        link.listen(self.client.destinations.publish)
+        self.identity = identity
+        self.tls = TlsContexts(identity) if identity is not None else None
+        self.client = Client(link, tls=self.tls)
+        self.listening = listening
+        listening.contexts = self.tls
+        self._enforcement = Enforcement(listening.inbound, identified=identity is not None)
+        link.listen(self._publish)
 
     def announce(self, port: int | None) -> None:
         """Register the served port.  Does nothing for a process that only calls."""
         served = port or self.settings.port
         if self.settings.service and served:
-            self.link.announce(served)
+            self.link.serve_port(served)
+            self.link.announce(
+                served, mtls=self.listening.speaks_mtls and self.tls is not None, ready=lambda: self._enforcement.knows(served)
+            )
 
     def close(self) -> None:
         self.link.close()
         self.client.close()
+        if self.tls is not None:
+            self.tls.close()
+        if self.identity is not None:
+            self.identity.close()
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        if self.tls is not None and snapshot.trust is not None:
+            self.tls.set_trust(snapshot.trust)
+        self.client.destinations.publish(snapshot)
+        self._enforcement.publish(snapshot)
 
 
 class Processes:
     """At most one running `Process`, in the process that asks."""
 
-    def __init__(self, settings: Settings, control: object | None) -> None:
+    def __init__(self, settings: Settings, control: object | None, listening: Listening) -> None:
         self.current: Process | None = None
         self._settings = settings
+        self._listening = listening
         self._control = control
         self._lock = threading.Lock()
         forget_in_child(self)
@@ -76,15 +103,20 @@ class Processes:
         """The running process; started if need be."""
         with self._lock:
             if self.current is None:
-                self.current = Process(self._settings, self._open())
+                self.current = self._open()
             return self.current
 
-    def _open(self) -> Link:
+    def _open(self) -> Process:
         if self._control is not None:
-            return cast("Link", self._control)  # the caller's own, checked by its use
-        from meshlib.runtime.link import ControlLink  # grpc and the protos cost 100 ms: not before they are needed
+            # The caller's own, checked by its use.
+            return Process(self._settings, cast("Link", self._control), self._listening)
+        from meshlib.runtime.link import (  # grpc and the protos cost 100 ms: not before they are needed
+            ControlLink,
+            open_identity,
+        )
 
-        return ControlLink(self._settings)
+        identity = open_identity(self._settings)
+        return Process(self._settings, ControlLink(self._settings, identity), self._listening, identity)
 
     def close(self) -> None:
         with self._lock:

@@ -49,12 +49,15 @@ class Registration:
         workload: Workload,
         port: int,
         *,
+        mtls: bool = False,
         rng: Rng | None = None,
     ) -> None:
+        """`mtls`: the port speaks the mesh's mTLS."""
         self._channel = channel
         self._settings = settings
         self._workload = workload
         self._port = port
+        self._mtls = mtls
         self._rng = rng or Random()
         self._origin = os.getpid()
         self.registered = False
@@ -168,6 +171,7 @@ class Registration:
             locality=core_pb2.Locality(region=locality.region, zone=locality.zone, sub_zone=locality.sub_zone),
             weight=settings.weight,
             service_account=workload.service_account,
+            mtls=self._mtls,
         )
 
     def _call(self, method: str, request: Message, answer: type[R]) -> R:

@@ -37,10 +37,10 @@ Send = Callable[[Message], Awaitable[None]]
 class RecordingControl(StaticControl):
     """Writes down what a control service would be told."""
 
-    def announce(self, port: int) -> None:
+    def announce(self, port: int, *, mtls: bool, ready: Callable[[], bool]) -> None:
         if not self.announced:
             note(f"announced {port}")
-        super().announce(port)
+        super().announce(port, mtls=mtls, ready=ready)
 
     def withdraw(self) -> None:
         if self.announced:

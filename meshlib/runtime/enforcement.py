@@ -1,0 +1,60 @@
+"""From snapshots to what holds for each served port: listeners compiled once per change, plans swapped as one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from meshlib.flow.inbound import NO_POLICY, InboundPlan, compile_listener
+from meshlib.model.listener import InboundListener
+from meshlib.model.snapshot import Snapshot
+from meshlib.policy.jwt_keys import KeySource
+from meshlib.runtime.serving import POLICY_UNKNOWN, Inbound
+
+logger = logging.getLogger("meshlib")
+
+
+class Enforcement:
+    """Feeds one `Inbound`.
+
+    `identified`: the process has an identity, so nothing comes in before it is known what may; otherwise (``insecure_dev``, a
+    mesh in a test) everything may until something else is said.
+    """
+
+    def __init__(
+        self,
+        inbound: Inbound,
+        *,
+        identified: bool,
+        keys: KeySource | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._inbound = inbound
+        self._unlisted = POLICY_UNKNOWN if identified else NO_POLICY
+        self._keys = keys
+        self._wall = wall
+        self._compiled: dict[int, tuple[InboundListener, InboundPlan]] = {}
+        inbound.publish({}, self._unlisted)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Take what a snapshot says.  A listener that cannot be compiled leaves the one before it in force."""
+        listeners: Mapping[int, InboundListener] = snapshot.inbound
+        changed = False
+        for port, listener in listeners.items():
+            known = self._compiled.get(port)
+            if known is not None and known[0] is listener:
+                continue
+            try:
+                plan = compile_listener(listener, now=self._wall, keys=self._keys)
+            except ValueError:
+                logger.exception("the policies of port %d cannot be compiled; what held before still does", port)
+                continue
+            self._compiled[port] = (listener, plan)
+            changed = True
+        if changed:
+            self._inbound.publish({port: plan for port, (_, plan) in self._compiled.items()}, self._unlisted)
+
+    def knows(self, port: int) -> bool:
+        """Whether it is known what holds for a port."""
+        return port in self._compiled or self._unlisted is NO_POLICY
