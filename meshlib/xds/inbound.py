@@ -12,9 +12,11 @@ from typing import Final
 from google.protobuf.any_pb2 import Any
 
 from meshlib.model.listener import INBOUND_PREFIX, HttpFilter, InboundListener, MtlsMode, PathNormalization
+from meshlib.xds.ext_authz import decode_ext_authz
 from meshlib.xds.fields import allow_only, join_path, parse, seconds, unpack
 from meshlib.xds.invalid import Problems
-from meshlib.xds.proto import listener_pb2, rbac_pb2, route_pb2
+from meshlib.xds.jwt import decode_jwt
+from meshlib.xds.proto import ext_authz_pb2, jwt_pb2, listener_pb2, rbac_pb2, route_pb2
 from meshlib.xds.rbac import decode_rbac
 from meshlib.xds.tls import decode_downstream, is_raw
 from meshlib.xds.types import type_url
@@ -192,6 +194,18 @@ def _rbac(item: listener_pb2.HttpFilter, problems: Problems, field: str) -> Http
     return decode_rbac(message, item.name, problems, field=field) if message is not None else None
 
 
+def _jwt(item: listener_pb2.HttpFilter, problems: Problems, field: str) -> HttpFilter | None:
+    message = unpack(item.typed_config, jwt_pb2.JwtAuthentication, field=field, problems=problems)
+    return decode_jwt(message, item.name, problems, field=field) if message is not None else None
+
+
+def _ext_authz(item: listener_pb2.HttpFilter, problems: Problems, field: str) -> HttpFilter | None:
+    message = unpack(item.typed_config, ext_authz_pb2.ExtAuthz, field=field, problems=problems)
+    return decode_ext_authz(message, item.name, problems, field=field) if message is not None else None
+
+
 _DECODERS: Final[dict[str, Callable[[listener_pb2.HttpFilter, Problems, str], HttpFilter | None]]] = {
     type_url(rbac_pb2.HttpRBAC): _rbac,
+    type_url(jwt_pb2.JwtAuthentication): _jwt,
+    type_url(ext_authz_pb2.ExtAuthz): _ext_authz,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshlib_control.admin import views
-from meshlib_control.compile.node import Node
+from meshlib_control.compile.node import Node, ServedPort
 
 
 def node_of(view: views.NodeView) -> Node:
@@ -15,4 +15,6 @@ def node_of(view: views.NodeView) -> Node:
         service_account=view.service_account,
         labels=view.labels,
         locality=view.locality,
+        ports=tuple(ServedPort.parse(str(port)) for port in view.ports),
+        identity_file=view.identity_file,
     )

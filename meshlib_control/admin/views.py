@@ -205,6 +205,16 @@ class NodeView(Struct, frozen=True, forbid_unknown_fields=True):
     service_account: str = "default"
     labels: dict[str, str] = {}
     locality: str = ""
+    # What it serves: 9080; for Envoy, which stands before the application, "9080:8080" with the application's port.
+    ports: tuple[int | str, ...] = ()
+    identity_file: str = ""  # of Envoy: its SDS file with the certificate and key
+
+    def __post_init__(self) -> None:
+        if self.ports:
+            from meshlib_control.compile.node import ServedPort
+
+            for port in self.ports:
+                ServedPort.parse(str(port))
 
 
 class RoutesRequest(Struct, frozen=True):

@@ -10,10 +10,13 @@ from meshlib_control.compile.world import World
 
 @dataclass(frozen=True, slots=True)
 class Affected:
-    """`endpoint_clusters`: names of EDS resources, for any scope.  `everything`: any resource may differ."""
+    """`endpoint_clusters`: names of EDS resources, for any scope; `clusters`: those of them whose cluster may differ too.
+    `everything`: any resource may differ.
+    """
 
     everything: bool = False
     endpoint_clusters: frozenset[str] = frozenset()
+    clusters: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.endpoint_clusters)
@@ -26,6 +29,7 @@ def affected(old: World, new: World) -> Affected:
     if old.routing is not new.routing or old.trust != new.trust or old.jwks != new.jwks:
         return Affected(everything=True)
     changed = [host for host in old.instances.keys() | new.instances.keys() if _differ(old, new, host)]
+    endpoint_clusters: set[str] = set()
     clusters: set[str] = set()
     for host in changed:
         for service in new.services.hosts.get(host, ()):
@@ -33,9 +37,21 @@ def affected(old: World, new: World) -> Affected:
                 continue  # its instances are configuration
             if service.resolution != "STATIC":
                 return Affected(everything=True)  # names to resolve are part of the cluster itself
-            for subset in ("", *new.destination_rules.subset_names(host)):
-                clusters.update(str(ClusterName(port.number, subset, host)) for port in service.ports)
-    return Affected(endpoint_clusters=frozenset(clusters))
+            subsets = ("", *new.destination_rules.subset_names(host))
+            names = {str(ClusterName(port.number, subset, host)) for subset in subsets for port in service.ports}
+            endpoint_clusters |= names
+            if new.trust.secure and _secured(old, host) != _secured(new, host):
+                clusters |= names
+    return Affected(endpoint_clusters=frozenset(endpoint_clusters), clusters=frozenset(clusters))
+
+
+def _secured(world: World, host: str) -> tuple[frozenset[str], frozenset[tuple[bool, frozenset[tuple[str, str]]]]]:
+    """What a cluster says of the instances: who they may be, and for grpcio whether all of them speak mTLS."""
+    instances = world.instances.get(host, ())
+    return (
+        frozenset(instance.service_account for instance in instances),
+        frozenset((instance.mtls, frozenset(instance.labels.items())) for instance in instances),
+    )
 
 
 def _differ(old: World, new: World, host: str) -> bool:

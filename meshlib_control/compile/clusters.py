@@ -21,12 +21,13 @@ from meshlib_control.compile.endpoints import (
     is_dns,
     is_eds,
 )
+from meshlib_control.compile.inbound import inbound_cluster, inbound_cluster_names
 from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
-from meshlib_control.compile.services import is_http2, is_tls, port_of
-from meshlib_control.compile.tls import MTLS_MODE, Destination, Security, raw_socket, security, tls_socket
+from meshlib_control.compile.services import MTLS_MODE, is_http2, is_tls, port_of
+from meshlib_control.compile.tls import Destination, Security, raw_socket, security, tls_socket
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import ConnectionPool, HTTPSettings, RetryBudget, TCPSettings
 
@@ -60,6 +61,7 @@ def cluster_names(world: World, scope: Scope) -> Iterator[str]:
     if scope.flavour != "grpc":
         yield PASSTHROUGH
         yield BLACK_HOLE
+        yield from inbound_cluster_names(scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
     """The cluster of this name; None: there is none."""
     if scope.flavour != "grpc" and name in (PASSTHROUGH, BLACK_HOLE):
         return _outside(world, name)
+    if name.startswith("inbound|"):
+        return inbound_cluster(world, scope, name)
     upstream = _upstream(world, scope, name)
     if upstream is None:
         return None

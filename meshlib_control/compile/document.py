@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from google.protobuf.message import Message
 
 from meshlib.xds.json import Json, to_json
-from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET
 from meshlib_control.compile.generate import generate
 from meshlib_control.compile.hosts import split_authority
+from meshlib_control.compile.inbound import inbound_name
 from meshlib_control.compile.listeners import listener_names, shortest_alias
 from meshlib_control.compile.names import VIRTUAL_OUTBOUND
 from meshlib_control.compile.node import Node, Scope
@@ -18,15 +19,17 @@ from meshlib_control.compile.world import World
 
 
 def compile_document(world: World, node: Node) -> list[Json]:
-    """protobuf-JSON with Envoy's `@type` names: LDS, RDS, CDS, EDS, each ordered by name.
+    """protobuf-JSON with Envoy's `@type` names: LDS, RDS, CDS, EDS, SDS, each ordered by name.
 
     A meshlib or grpc node may ask for a service by each of its aliases.  Shown are the listener of the fully qualified
     name and that of the shortest one that the node's namespace may use; the others differ from them in nothing but name.
+    Listeners of the ports that it serves are shown if the node says which those are.
     """
     scope = scope_of(world, node)
-    listeners = generate(world, scope, LISTENER, tuple(_listener_names(world, scope)))
+    served = [inbound_name(port.number) for port in node.ports] if scope.flavour != "envoy" else []
+    listeners = generate(world, scope, LISTENER, (*_listener_names(world, scope), *served))
     found: list[Json] = _ordered(listeners)
-    for type_url in (ROUTE, CLUSTER, ENDPOINTS):
+    for type_url in (ROUTE, CLUSTER, ENDPOINTS, SECRET):
         found += _ordered(generate(world, scope, type_url))
     return found
 

@@ -8,12 +8,13 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET
 from meshlib_control.compile.clusters import cluster, cluster_names
 from meshlib_control.compile.endpoints import load_assignment
 from meshlib_control.compile.listeners import listener, listener_names
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.routes import route_configuration, route_names
+from meshlib_control.compile.secrets import secret, secret_names
 from meshlib_control.compile.world import World
 
 
@@ -30,6 +31,7 @@ _GENERATORS: Final = {
     ROUTE: _Generator(route_configuration, route_names),
     CLUSTER: _Generator(cluster, cluster_names),
     ENDPOINTS: _Generator(load_assignment, cluster_names),
+    SECRET: _Generator(secret, secret_names),
 }
 
 
@@ -37,7 +39,7 @@ def generate(world: World, scope: Scope, type_url: str, names: Collection[str] |
     """Resources by name.  A name that is absent from the result does not exist for this scope.
 
     `names` None is a wildcard subscription: everything that the scope sees.  Listeners of the meshlib and grpc flavours
-    are then those of fully qualified names, since every alias of them is a listener too.
+    are then those of fully qualified names, since every alias of them is a listener too; what they serve is asked for by name.
     Unknown types have no resources.
     """
     generator = _GENERATORS.get(type_url)

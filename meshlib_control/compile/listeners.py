@@ -1,4 +1,4 @@
-"""Where calls enter: API listeners by authority, or Envoy's HTTP proxy."""
+"""Where calls enter: API listeners by authority, or Envoy's HTTP proxy; and the ports that a workload serves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from meshlib.xds.proto import listener_pb2
 from meshlib.xds.types import pack
 from meshlib_control.compile.clusters import ads
 from meshlib_control.compile.hosts import split_authority, with_port
-from meshlib_control.compile.names import HTTP_PROXY, VIRTUAL_OUTBOUND
+from meshlib_control.compile.inbound import inbound_listener, inbound_listener_names, set_normalization
+from meshlib_control.compile.names import HTTP_PROXY, INBOUND_PREFIX, VIRTUAL_OUTBOUND
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.routes import outside_host, route_names, virtual_host
@@ -30,6 +31,7 @@ def listener_names(world: World, scope: Scope) -> Iterator[str]:
     """Names of all listeners; for names that callers use, only the fully qualified one of each."""
     if scope.flavour == "envoy":
         yield PROXY_LISTENER
+        yield from inbound_listener_names(scope)
         return
     if scope.flavour == "meshlib":
         yield VIRTUAL_OUTBOUND
@@ -39,7 +41,9 @@ def listener_names(world: World, scope: Scope) -> Iterator[str]:
 def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | None:
     """The listener of this name, which is an authority as called (any alias); None: there is none."""
     if scope.flavour == "envoy":
-        return _proxy() if name == PROXY_LISTENER else None
+        return _proxy(world) if name == PROXY_LISTENER else inbound_listener(world, scope, name)
+    if name.startswith(INBOUND_PREFIX):
+        return inbound_listener(world, scope, name)
     if scope.flavour == "meshlib" and name == VIRTUAL_OUTBOUND:
         return _outside(world)
     routes = _route_name(world, scope, name)
@@ -92,7 +96,7 @@ def _api_listener(name: str, manager: listener_pb2.HttpConnectionManager) -> lis
     return result
 
 
-def _proxy() -> listener_pb2.Listener:
+def _proxy(world: World) -> listener_pb2.Listener:
     """Istio's outbound connection manager: no idle timeout of streams, paths in canonical form."""
     result = listener_pb2.Listener(name=PROXY_LISTENER, traffic_direction=listener_pb2.OUTBOUND)
     result.address.socket_address.address = PROXY_ADDRESS
@@ -102,7 +106,7 @@ def _proxy() -> listener_pb2.Listener:
     manager.rds.config_source.CopyFrom(ads())
     manager.stream_idle_timeout.CopyFrom(duration(0.0))
     manager.use_remote_address.value = False
-    manager.normalize_path.value = True
+    set_normalization(manager, world.settings.path_normalization)
     filters = result.filter_chains.add().filters
     filters.add(name=_MANAGER).typed_config.CopyFrom(pack(manager))
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshlib_control.catalog.model import Port, Service
 from meshlib_control.compile.node import Node, Scope
-from meshlib_control.compile.services import is_http, is_tls
+from meshlib_control.compile.services import MTLS_LABEL, is_http, is_tls
 from meshlib_control.compile.world import World
 
 
@@ -17,6 +17,8 @@ def scope_of(world: World, node: Node) -> Scope:
         | world.authorization_policies.selector_keys
         | world.request_authentications.selector_keys
     )
+    if node.flavour == "grpc":
+        keys |= {MTLS_LABEL}  # says which kind of connection its servers listen for
     labels = tuple(sorted((key, node.labels[key]) for key in keys if key in node.labels))
     if node.flavour != "envoy":
         return Scope(node.flavour, node.namespace, labels)

@@ -20,14 +20,10 @@ from meshlib_control.catalog.model import Instance, Port, Service
 from meshlib_control.compile.hosts import is_address, is_wildcard
 from meshlib_control.compile.names import TRUST_BUNDLE, ClusterName
 from meshlib_control.compile.node import Flavour, Scope
-from meshlib_control.compile.services import instance_port, is_http2, is_tls
+from meshlib_control.compile.services import MTLS_LABEL, MTLS_MODE, instance_port, is_http2, is_tls
 from meshlib_control.compile.trust import identities, under_aliases
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import ClientTLSSettings
-
-MTLS_LABEL: Final = "security.istio.io/tlsMode"
-MTLS_MODE: Final = "istio"
-"""Istio's label of an instance that speaks mTLS, and its value."""
 
 IDENTITY: Final = "default"
 """Name of the workload's own certificate, and of the provider instance that has it and the roots."""
@@ -87,10 +83,15 @@ def security(world: World, scope: Scope, destination: Destination) -> Security |
 
 def speaks_mtls(world: World, service: Service, instance: Instance, port: int) -> bool:
     """Whether connections to `port` of an instance are to be mTLS where nothing else is said."""
-    label = instance.labels.get(MTLS_LABEL)
-    if not world.trust.secure or (label != MTLS_MODE if label else not instance.mtls):
+    if not world.trust.secure or not _claims_mtls(instance):
         return False
     return world.peer_authentications.mode(service.namespace, instance.labels, port) != "DISABLE"
+
+
+def _claims_mtls(instance: Instance) -> bool:
+    """As it was registered; a label that says otherwise goes before."""
+    label = instance.labels.get(MTLS_LABEL)
+    return label == MTLS_MODE if label else instance.mtls
 
 
 def tls_socket(context: Message) -> core_pb2.TransportSocket:
@@ -132,7 +133,9 @@ def _identities(world: World, destination: Destination) -> frozenset[str]:
     """Secure naming: who may answer for a service is who has registered for it, or who its ServiceEntry names."""
     service, trust = destination.service, world.trust
     declared = under_aliases(trust, (name for name in world.declared_names(service) if "://" in name))
-    accounts = {instance.service_account for instance in destination.instances}
+    # Of an instance that speaks no mTLS and says no account nothing is to be expected.
+    known = (instance for instance in destination.instances if instance.service_account or _claims_mtls(instance))
+    accounts = {instance.service_account for instance in known}
     if declared and not any(accounts):
         return declared
     return declared | identities(trust, service.namespace, accounts)

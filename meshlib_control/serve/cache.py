@@ -19,13 +19,13 @@ from google.protobuf.message import Message
 
 from meshlib.xds import wire
 from meshlib.xds.proto.endpoint_pb2 import ClusterLoadAssignment
-from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET
 from meshlib_control.compile.node import Node, Scope
 
 W = TypeVar("W")
 W_contra = TypeVar("W_contra", contravariant=True)
 
-TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTE)
+TYPES = (SECRET, CLUSTER, ENDPOINTS, LISTENER, ROUTE)
 """Make before break: what is named comes before what names it."""
 
 _NOTHING: frozenset[str] = frozenset()
@@ -43,6 +43,9 @@ class Affected(Protocol):
 
     @property
     def endpoint_clusters(self) -> frozenset[str]: ...
+
+    @property
+    def clusters(self) -> frozenset[str]: ...
 
 
 class Compiler(Protocol[W_contra]):
@@ -272,9 +275,17 @@ class ResourceCache(Generic[W]):
         affected = self._compiler.affected(self.world, world)
         self.world, self.label = world, label
         self._scopes = {scope: resources for scope, resources in self._scopes.items() if resources.clients}
-        types = TYPES if affected.everything else (ENDPOINTS,) if affected.endpoint_clusters else ()
-        names = None if affected.everything else affected.endpoint_clusters
-        steps = [partial(_refresh, resources, url, names) for resources in self._scopes.values() for url in types]
+        changed: dict[str, frozenset[str] | None] = {}
+        if affected.everything:
+            changed = dict.fromkeys(TYPES)
+        else:
+            some = {CLUSTER: affected.clusters, ENDPOINTS: affected.endpoint_clusters}
+            changed.update((type_url, names) for type_url, names in some.items() if names)
+        steps = [
+            partial(_refresh, resources, type_url, names)
+            for resources in self._scopes.values()
+            for type_url, names in changed.items()
+        ]
         return Update(affected.everything, steps)
 
     def _generator(self, scope: Scope) -> Generate:

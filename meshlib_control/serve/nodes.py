@@ -6,14 +6,16 @@ from google.protobuf.struct_pb2 import Struct
 
 from meshlib import SpiffeId
 from meshlib.xds.proto import core_pb2
-from meshlib_control.compile.node import Flavour, Node
+from meshlib_control.compile.node import Flavour, Node, ServedPort
+from meshlib_control.serve.dialects import BadRequest
 from meshlib_control.serve.identity import check_claims
 
 
 def node_of(message: core_pb2.Node, identity: SpiffeId | None = None) -> Node:
     """Who asks.  Namespace and service account are those of `identity`, if there is one; everything else is a claim.
 
-    Raises `NotAllowed` when the metadata claims another namespace or service account (T05).
+    Raises `NotAllowed` when the metadata claims another namespace or service account (T05), `BadRequest` for metadata that
+    make no sense.
     """
     metadata = message.metadata
     namespace, account = _text(metadata, "NAMESPACE"), _text(metadata, "SERVICE_ACCOUNT")
@@ -28,6 +30,8 @@ def node_of(message: core_pb2.Node, identity: SpiffeId | None = None) -> Node:
         service_account=identity.service_account if identity else account or "default",
         labels=_labels(metadata),
         locality="/".join(parts).rstrip("/"),
+        ports=_ports(metadata),
+        identity_file=_text(metadata, "IDENTITY_FILE"),
     )
 
 
@@ -49,3 +53,14 @@ def _labels(metadata: Struct) -> dict[str, str]:
         return {}
     labels = sorted(field.struct_value.fields.items())
     return {key: value.string_value for key, value in labels if value.HasField("string_value")}
+
+
+def _ports(metadata: Struct) -> tuple[ServedPort, ...]:
+    """``PORTS`` of an Envoy that stands before an application: ["9080:8080"]."""
+    field = metadata.fields.get("PORTS")
+    if field is None:
+        return ()
+    try:
+        return tuple(ServedPort.parse(value.string_value) for value in field.list_value.values)
+    except ValueError as error:
+        raise BadRequest(f"PORTS in the node's metadata: {error}") from error

@@ -10,26 +10,9 @@ import yaml
 from meshlib_control.catalog.model import CatalogSnapshot, Instance, Port, Service, registered_host
 from meshlib_control.compile import World
 from meshlib_control.compile.trust import Trust
-from meshlib_control.config.kinds import (
-    DestinationRule,
-    Element,
-    MeshConfig,
-    PeerAuthentication,
-    ServiceEntry,
-    VirtualService,
-    WorkloadEntry,
-)
 from meshlib_control.config.model import ConfigResource, ConfigSet, Key
+from meshlib_control.config.registry import KINDS
 from meshlib_control.config.schema import Reading, read
-
-KINDS: dict[str, type[Element]] = {
-    "DestinationRule": DestinationRule,
-    "MeshConfig": MeshConfig,
-    "PeerAuthentication": PeerAuthentication,
-    "ServiceEntry": ServiceEntry,
-    "VirtualService": VirtualService,
-    "WorkloadEntry": WorkloadEntry,
-}
 
 
 def config_set(*texts: str) -> ConfigSet:
@@ -42,7 +25,7 @@ def _resources(documents: Iterable[Any]) -> Iterable[ConfigResource]:
         if not document or document["kind"] not in KINDS:
             continue
         reading = Reading()
-        spec = read(KINDS[document["kind"]], document.get("spec", {}), reading)
+        spec = read(KINDS[document["kind"]].spec, document.get("spec", {}), reading)
         assert not reading.problems, reading.problems
         metadata = document["metadata"]
         yield ConfigResource(
@@ -51,6 +34,7 @@ def _resources(documents: Iterable[Any]) -> Iterable[ConfigResource]:
             spec=spec,
             document=document,
             labels=metadata.get("labels", {}),
+            annotations=metadata.get("annotations", {}),
             created=age + 1,
         )
 

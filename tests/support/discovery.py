@@ -46,6 +46,7 @@ class World:
 class Affected:
     everything: bool
     endpoint_clusters: frozenset[str] = frozenset()
+    clusters: frozenset[str] = frozenset()
 
 
 def message(type_url: str, name: str, text: str) -> Message:
