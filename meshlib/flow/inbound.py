@@ -11,6 +11,7 @@ from meshlib.model.inbound import Inspection, Refusal
 from meshlib.model.listener import HttpFilter, InboundListener, MtlsMode, PathNormalization
 from meshlib.policy.authorization import compile_rbac
 from meshlib.policy.authorization_metadata import compile_metadata
+from meshlib.policy.external_authorization import Dialogue, compile_dialogue
 from meshlib.policy.jwt import compile_jwt
 from meshlib.policy.jwt_keys import KeySource
 
@@ -20,10 +21,11 @@ Step = Callable[[Inspection], "Refusal | None"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """An external authorizer that is to be asked about the requests that `applies` to."""
+    """An external authorizer that is to be asked about the requests that `applies` to, and how it is spoken to."""
 
     filter: ExternalAuthorization
     applies: Callable[[Inspection], bool]
+    dialogue: Dialogue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +58,8 @@ def compile_filter(item: HttpFilter, port: int, *, now: Callable[[], float], key
     if isinstance(item, JwtAuthentication):
         return compile_jwt(item, keys, now=now)
     condition = item.condition
-    return Question(item, _always if condition is None else compile_metadata(condition, restricts=True))
+    applies = _always if condition is None else compile_metadata(condition, restricts=True)
+    return Question(item, applies, compile_dialogue(item))
 
 
 def _always(inspection: Inspection) -> bool:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, Question
-from meshlib.model.authorization import ExternalAuthorization
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
 from meshlib.policy.canonical import canonicalize
@@ -30,10 +29,11 @@ _MAX_FORWARDED = 8192
 class Check:
     """Ask an external authorizer; send back a refusal, or None and what it changes in the inspection."""
 
-    __slots__ = ("filter", "inspection")
+    __slots__ = ("dialogue", "filter", "inspection")
 
-    def __init__(self, filter: ExternalAuthorization, inspection: Inspection) -> None:  # noqa: A002  # Envoy's word
-        self.filter = filter
+    def __init__(self, question: Question, inspection: Inspection) -> None:
+        self.filter = question.filter
+        self.dialogue = question.dialogue
         self.inspection = inspection
 
 
@@ -63,7 +63,7 @@ def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLIC
         if not isinstance(step, Question):
             refusal = step(inspection)
         elif step.applies(inspection):
-            refusal = yield Check(step.filter, inspection)
+            refusal = yield Check(step, inspection)
         else:
             continue
         if refusal is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from meshlib.model.authorization import AuthorizerAnswer, BodyStart, ExternalAuthorization, HeaderEdit
@@ -61,6 +62,39 @@ def cut(filter: ExternalAuthorization, body: BodyStart) -> BodyStart:  # noqa: A
     """What the authorizer gets to see of the body."""
     data = body.data[: filter.max_request_bytes]
     return BodyStart(data, body.complete and len(data) == len(body.data))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialogue:
+    """How one authorizer is spoken to, compiled.  `visible` are the headers that it may see over gRPC, pseudo headers too."""
+
+    compose: Callable[[Inspection, BodyStart], Request]
+    read: Callable[[int, Headers, bytes], AuthorizerAnswer]
+    visible: Callable[[Inspection], Headers]
+
+
+def compile_dialogue(filter: ExternalAuthorization) -> Dialogue:  # noqa: A002
+    """Raises ValueError for what is no RE2 expression."""
+    return Dialogue(compile_question(filter), compile_reading(filter), _compile_visible(filter))
+
+
+def _compile_visible(filter: ExternalAuthorization) -> Callable[[Inspection], Headers]:  # noqa: A002
+    """Without `allowed_headers`: all."""
+    selected = header_names(filter.allowed_headers) if filter.allowed_headers else lambda name: True
+
+    def visible(inspection: Inspection) -> Headers:
+        request = inspection.request
+        scheme = b"https" if request.connection.tls else b"http"
+        pairs = [
+            (b":authority", inspection.host.encode("ascii")),
+            (b":method", request.method.encode("ascii")),
+            (b":path", inspection.target),
+            (b":scheme", scheme),
+            *(pair for pair in current_headers(inspection) if pair[0] != b"host"),
+        ]
+        return [pair for pair in pairs if selected(pair[0])]
+
+    return visible
 
 
 # --- the question, over HTTP

@@ -6,14 +6,20 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Protocol
 
 from meshlib.flow.inbound import NO_POLICY, InboundPlan
-from meshlib.flow.server import Handle, ServerFlow, server_flow
+from meshlib.flow.server import Check, Handle, ServerFlow, server_flow
+from meshlib.model.authorization import NO_BODY, AuthorizerAnswer, BodyStart
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
+from meshlib.policy.external_authorization import apply_answer, cut, too_large, wanted_body
 from meshlib.runtime.context import CURRENT
+from meshlib.runtime.denials import Denials, log_denial, log_notes
 from meshlib.runtime.fork import forget_in_child
 
+_NOT_SERVED = RequestContext()
+_NOBODY = AuthorizerAnswer(error="this process has no way to ask it")
 _STRICTNESS = (MtlsMode.DISABLE, MtlsMode.PERMISSIVE, MtlsMode.STRICT)
 
 
@@ -25,15 +31,27 @@ POLICY_UNKNOWN = InboundPlan(mtls=MtlsMode.STRICT, steps=(_not_yet,))
 """Of a process that has an identity, until the control service says what holds: nothing comes in before that is known."""
 
 
+class Authorizers(Protocol):
+    """Who asks external authorizers.  Neither method raises for what goes wrong: that is an answer with an `error`."""
+
+    def ask(self, check: Check, body: BodyStart) -> AuthorizerAnswer: ...
+
+    async def aask(self, check: Check, body: BodyStart) -> AuthorizerAnswer: ...
+
+
 class Inbound:
-    """What this process serves.  One per Mesh."""
+    """What this process serves.  One per Mesh.
+
+    `denials` counts what was refused, by reason; `authorizers` None: requests that one is to be asked about are refused.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0  # requests in the application now
         self.served = 0
-        self.refused = 0
+        self.denials = Denials()
+        self.authorizers: Authorizers | None = None
         self.draining = False
         self._plans: Mapping[int, InboundPlan] = {}
         self._elsewhere = NO_POLICY
@@ -53,8 +71,10 @@ class Inbound:
         return self._plans.get(port, self._elsewhere)
 
     def serve(self, request: ServerRequest) -> Serving:
-        """Begin a request.  Look at `Serving.refusal` first; otherwise run the application inside of ``with``."""
-        return Serving(self, server_flow(request, time.monotonic(), self.plan(request.connection.local_port)))
+        """Begin a request.  While there is a `Serving.pending` check, have it asked; then look at `Serving.refusal`, and
+        run the application inside of ``with`` if there is none.
+        """
+        return Serving(self, server_flow(request, time.monotonic(), self.plan(request.connection.local_port)), request)
 
     def wait_idle(self, timeout: float) -> bool:
         """Block until nothing is being served any more; False when `timeout` seconds passed first.  Only while draining."""
@@ -74,6 +94,7 @@ class Inbound:
         self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0
+        self.denials.forget()
 
 
 class Serving:
@@ -81,28 +102,88 @@ class Serving:
 
     ``refusal`` is set when the application must not see the request.  ``close``: say ``connection: close`` in the response, as
     this process is draining.  Entering puts the request's context in place for everything the application starts.
+
+    ``pending`` is set as long as an external authorizer is to be asked: read as much of the body as ``wanted_body`` says, then
+    call `check` or `acheck`, and look again.  The application still gets the whole body.
     """
 
-    __slots__ = ("_flow", "_inbound", "_token", "close", "context", "inspection", "refusal", "target")
+    __slots__ = (
+        "_flow", "_inbound", "_request", "_token", "close", "context", "inspection", "pending", "refusal", "target",
+    )  # fmt: skip
 
-    def __init__(self, inbound: Inbound, flow: ServerFlow) -> None:
+    def __init__(self, inbound: Inbound, flow: ServerFlow, request: ServerRequest) -> None:
         self._inbound = inbound
         self._flow = flow
+        self._request = request
+        self.pending: Check | None = None
         self.refusal: Refusal | None = None
         self.inspection: Inspection | None = None  # what the filters changed in headers; set when there is no refusal
         self.close = inbound.draining
+        self.context = _NOT_SERVED
+        self.target = b""
         try:
-            handle = next(flow)
+            self._take(next(flow))
         except StopIteration as stop:
-            self.refusal = stop.value
-            self.context = RequestContext()
-            self.target = b""
-            inbound.refused += 1
+            self._refuse(stop.value)
+
+    def _take(self, command: Check | Handle) -> None:
+        if type(command) is Handle:
+            self.context = command.context
+            self.inspection = command.inspection
+            self.target = command.target
+            if command.inspection.notes:
+                log_notes(self._request, command.inspection)
         else:
-            assert isinstance(handle, Handle)
-            self.context = handle.context
-            self.inspection = handle.inspection
-            self.target = handle.target
+            assert isinstance(command, Check)
+            self.pending = command
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        inbound, check = self._inbound, self.pending
+        inbound.denials.count(refusal.reason)
+        log_denial(refusal, self._request, check.inspection if check is not None else None)
+
+    # --- external authorizers
+
+    @property
+    def wanted_body(self) -> int:
+        """Bytes of the body to read before the pending check, and one more to see whether there are more; 0: none."""
+        return wanted_body(self.pending.filter, self._request) if self.pending is not None else 0
+
+    def check(self, body: BodyStart = NO_BODY) -> None:
+        """Ask the pending authorizer, blocking."""
+        check, authorizers = self._to_ask()
+        refusal = too_large(check.filter, body)
+        if refusal is None:
+            answer = _NOBODY if authorizers is None else authorizers.ask(check, cut(check.filter, body))
+            refusal = apply_answer(check.filter, answer, check.inspection)
+        self._go_on(refusal)
+
+    async def acheck(self, body: BodyStart = NO_BODY) -> None:
+        """Ask the pending authorizer without blocking the event loop."""
+        check, authorizers = self._to_ask()
+        refusal = too_large(check.filter, body)
+        if refusal is None:
+            answer = _NOBODY if authorizers is None else await authorizers.aask(check, cut(check.filter, body))
+            refusal = apply_answer(check.filter, answer, check.inspection)
+        self._go_on(refusal)
+
+    def _to_ask(self) -> tuple[Check, Authorizers | None]:
+        if self.pending is None:
+            raise RuntimeError("no authorizer is to be asked about this request")
+        return self.pending, self._inbound.authorizers
+
+    def _go_on(self, refusal: Refusal | None) -> None:
+        try:
+            command = self._flow.send(refusal)
+        except StopIteration as stop:
+            self._refuse(stop.value)
+            self.pending = None
+        else:
+            self.pending = None
+            self._take(command)
+
+    # --- the application
 
     def __enter__(self) -> Serving:
         self._token = CURRENT.set(self.context)
