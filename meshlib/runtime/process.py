@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from meshlib.model.snapshot import Snapshot
+from meshlib.runtime.authorizer import MeshAuthorizers
 from meshlib.runtime.client import Client, Control
 from meshlib.runtime.enforcement import Enforcement
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
@@ -62,6 +63,8 @@ class Process:
         self.listening = listening
         listening.contexts = self.tls
         self._enforcement = Enforcement(listening.inbound, identified=identity is not None)
+        self._authorizers = MeshAuthorizers(link, self.client, self.tls)
+        listening.inbound.authorizers = self._authorizers
         link.listen(self._publish)
 
     def announce(self, port: int | None) -> None:
@@ -75,6 +78,7 @@ class Process:
 
     def close(self) -> None:
         self.link.close()
+        self._authorizers.close()
         self.client.close()
         if self.tls is not None:
             self.tls.close()
@@ -85,6 +89,7 @@ class Process:
         if self.tls is not None and snapshot.trust is not None:
             self.tls.set_trust(snapshot.trust)
         self.client.destinations.publish(snapshot)
+        self._authorizers.publish(snapshot)
         self._enforcement.publish(snapshot)
 
 
