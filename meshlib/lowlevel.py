@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshlib.flow.authorize import Authorization, FilterTrial, RuleTrial, authorize
 from meshlib.flow.explain import Explanation, explain
 from meshlib.flow.record import CallRecord
 from meshlib.model.call import Overrides
@@ -24,10 +25,12 @@ __all__ = [
     "HANDSHAKE_TIMEOUT",
     "Admitted",
     "AsyncExchange",
+    "Authorization",
     "CallRecord",
     "Connection",
     "Exchange",
     "Explanation",
+    "FilterTrial",
     "Listening",
     "NotAdmitted",
     "Overrides",
@@ -35,6 +38,7 @@ __all__ = [
     "Refusal",
     "Request",
     "RequestContext",
+    "RuleTrial",
     "ServerRequest",
     "Serving",
     "SpiffeId",
@@ -43,6 +47,7 @@ __all__ = [
     "TrustBundles",
     "admit",
     "authority_of",
+    "authorize",
     "certified_for",
     "connection_of",
     "explain",

@@ -24,9 +24,9 @@ PUBLIC = {
         "UpstreamError", "UpstreamProtocolError",
     ],
     "meshlib.lowlevel": [
-        "AsyncExchange", "CallRecord", "Connection", "Exchange", "Explanation", "Overrides", "Peer", "Refusal", "Request",
-        "RequestContext", "ServerRequest", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles", "authority_of",
-        "explain",
+        "AsyncExchange", "Authorization", "CallRecord", "Connection", "Exchange", "Explanation", "FilterTrial", "Overrides",
+        "Peer", "Refusal", "Request", "RequestContext", "RuleTrial", "ServerRequest", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles", "authority_of",
+        "authorize", "explain",
     ],
     "meshlib.testing": ["DEFAULT_RETRY", "FakeClock", "StaticControl", "service", "snapshot", "static_mesh"],
     "meshlib_integrations.asgi": ["MeshMiddleware"],

@@ -135,12 +135,16 @@ def _view_routes(viewer: Viewer) -> list[Route]:
     async def explain(request: Request) -> Response:
         return answer(viewer.explain(await body(request, views.ExplainRequest)))
 
+    async def authorize(request: Request) -> Response:
+        return answer(viewer.authorize(await body(request, views.AuthorizeRequest)))
+
     return [
         Route("/v1/services", services, methods=["GET"]),
         Route("/v1/endpoints", endpoints, methods=["GET"]),
         Route("/v1/routes", routes, methods=["POST"]),
         Route("/v1/compile", compiled, methods=["POST"]),
         Route("/v1/explain", explain, methods=["POST"]),
+        Route("/v1/authorize", authorize, methods=["POST"]),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from meshlib.xds.proto.listener_pb2 import HttpConnectionManager, Listener
 from meshlib.xds.proto.route_pb2 import RouteConfiguration
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
 from meshlib_control.admin import routing, views
+from meshlib_control.admin.authorization import authorization
 from meshlib_control.admin.nodes import node_of
 from meshlib_control.admin.problems import Problem
 from meshlib_control.catalog.model import Instance, InstanceHealth, Service
@@ -108,6 +110,11 @@ class Viewer:
             per_try_timeout=found.per_try_timeout,
             status=found.status,
         )
+
+    def authorize(self, request: views.AuthorizeRequest) -> views.AuthorizationView:
+        """Whether a request would be served, judged by the data plane's own code."""
+        world = self._scene().world
+        return authorization(world, _called(world, request.service, request.namespace), request, now=time.time())
 
 
 def _called(world: World, name: str, namespace: str) -> Service:

@@ -271,6 +271,72 @@ class ExplanationView(Struct, frozen=True):
     status: int = 0  # of a direct response
 
 
+class AuthorizeRequest(Struct, frozen=True):
+    """May this request be served?  `source`: the caller's SPIFFE ID; empty: it proves none, the connection is plaintext.
+
+    `claims`: of a token that is taken for verified.  `labels`: of the workload, instead of those that its instances have.
+    """
+
+    service: str
+    port: int = 0  # of the service; 0: its only one
+    namespace: str = "default"  # that short names of services are of
+    method: str = "GET"
+    path: str = "/"
+    headers: list[tuple[str, str]] = []
+    source: str = ""
+    source_address: str = ""
+    server_name: str = ""
+    claims: dict[str, Any] | None = None
+    labels: dict[str, str] | None = None
+
+
+class RuleTried(Struct, frozen=True):
+    """A rule of a policy.  `reason`: what it asks for that the request does not have, or what made it match."""
+
+    policy: str  # "AuthorizationPolicy/foo/httpbin"
+    rule: int
+    matched: bool
+    reason: str
+    dry_run: bool = False
+
+
+class AuthorizationStep(Struct, frozen=True):
+    action: str  # CUSTOM, JWT, AUDIT, DENY, ALLOW
+    outcome: Literal["passed", "allowed", "denied", "asked"]
+    detail: str = ""
+    rules: list[RuleTried] = []
+
+
+class WorkloadVerdict(Struct, frozen=True):
+    """For instances of a service that all the same policies hold for.
+
+    `asked`: an external authorizer decides.  `not_for_it`: policies that could have been about it, and select others.
+    """
+
+    port: int
+    mtls: str
+    outcome: Literal["allowed", "denied", "asked"]
+    reason: str
+    policy: str = ""  # that decided
+    rule: int = -1
+    status: int = 0  # of the refusal
+    labels: dict[str, str] = {}
+    instances: list[str] = []  # "10.0.0.1:9080"
+    steps: list[AuthorizationStep] = []
+    not_for_it: list[str] = []
+    notes: list[str] = []
+
+
+class AuthorizationView(Struct, frozen=True):
+    """`outcome`: the worst of those of the workloads.  `path` and `host` as policies see them."""
+
+    service: str
+    outcome: Literal["allowed", "denied", "asked"]
+    workloads: list[WorkloadVerdict]
+    path: str = ""
+    host: str = ""
+
+
 class DeleteRequest(Struct, frozen=True):
     """`force`: even if what refers to these becomes invalid."""
 

@@ -39,6 +39,9 @@ COMMANDS: dict[str, Entry] = {
     "rollback": Entry("Configure", _CONFIG, "Return to an earlier revision"),
     "analyze": Entry("Check", _CHECK, "Find mistakes in configuration, alone or against what runs"),
     "compile": Entry("Check", _CHECK, "Print, offline, the xDS resources that a node would get", "compile_command"),
+    "authz": Entry(
+        "Check", "meshlib_control.cli.authz", "Say whether a request would be let in, and by which rule of which policy"
+    ),
     "codes": Entry("Check", _CHECK, "Say what a finding's code means and what to do"),
     "status": Entry("Look", _LOOK, "Who is connected and has which configuration, and what is wrong"),
     "endpoints": Entry("Look", _LOOK, "List the instances of services"),

@@ -43,6 +43,26 @@ def compiled(config: ConfigSet, node: views.NodeView) -> list[views.Document]:
     return compile_document(World.of(config, CatalogSnapshot()), node_of(node))
 
 
+def authorized(config: ConfigSet, request: views.AuthorizeRequest) -> views.AuthorizationView:
+    """Whether a request would be served if `config` were all there is.
+
+    A service that it does not declare is any workload of the namespace: policies need no more.  Raises `Failure`.
+    """
+    import time
+
+    from meshlib_control.admin.authorization import authorization
+    from meshlib_control.admin.problems import Problem
+    from meshlib_control.catalog.model import CatalogSnapshot
+    from meshlib_control.compile.world import World
+
+    world = World.of(config, CatalogSnapshot())
+    try:
+        return authorization(world, world.services.called(request.service.lower(), request.namespace), request, now=time.time())
+    except Problem as problem:
+        document = problem.document
+        raise Failure(document["what"], why=document["why"], next_step=document["next"], exit_code=USAGE) from problem
+
+
 def keys_in(texts: Texts, namespace: str) -> list[tuple[str, str, str]]:
     """(kind, namespace, name) of each resource in `texts`; what they say need not be valid."""
     resources, _ = _read(texts, namespace)
