@@ -149,7 +149,9 @@ class _Compilation:
         if found is None:
             provider = self._providers[wanted.name]
             audiences = provider.audiences if wanted.audiences is None else wanted.audiences
-            found = _ProviderVerifier(provider, audiences, _key_source(provider, self._keys), self._issuers)
+            keys = _key_source(provider, self._keys)
+            keys.keys(provider)  # begin to fetch them, before the first request needs them
+            found = _ProviderVerifier(provider, audiences, keys, self._issuers)
             self._verifiers[wanted] = found
         return found
 
