@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
@@ -41,12 +40,6 @@ class ThreadMeshWorker(ThreadWorker):  # type: ignore[misc]
         if not conn.initialized and "init" not in vars(conn):
             conn.init = _Beginning(conn, conn.init)
         super().enqueue_req(conn)
-
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        admitted = serving_mesh().listening.admitted(conn.sock)
-        if admitted is not None and time.monotonic() >= admitted.until:
-            req.force_close()
-        return super().handle_request(req, conn)
 
 
 class _Beginning:

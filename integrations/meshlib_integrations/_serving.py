@@ -19,8 +19,13 @@ def serve_with(mesh: Mesh) -> None:
 
 
 def serving_mesh() -> Mesh:
-    """The Mesh of the application's `MeshMiddleware`, or else `meshlib.default_mesh()`."""
-    return _serving.mesh or default_mesh()
+    """The Mesh of the application's `MeshMiddleware`, or else `meshlib.default_mesh()`; started, so that its modes hold.
+
+    Raises errors.ConfigError.
+    """
+    mesh = _serving.mesh or default_mesh()
+    mesh.start()
+    return mesh
 
 
 def server_speaks_mtls() -> None:

@@ -12,6 +12,9 @@ from meshlib import Mesh, current_request
 from meshlib.testing import StaticControl
 from meshlib_integrations.wsgi import MeshMiddleware
 
+WERKZEUG: dict[str, Any] = {"werkzeug.socket": None}
+"""A server that takes an application's word about its connection."""
+
 
 class Server:
     """Of one application; keeps the status, the headers and the environment that the application got."""
@@ -81,7 +84,7 @@ def test_the_application_gets_the_origin_form(changes: dict[str, Any], path: str
 )
 def test_ambiguous_requests_are_refused(changes: dict[str, Any]) -> None:
     server = Server()
-    assert server.call(**changes) == [b"Bad Request"]
+    assert server.call(**changes, **WERKZEUG) == [b"Bad Request"]
     assert server.status == "400 Bad Request"
     assert ("Connection", "close") in server.headers
     assert server.environ == {}
@@ -155,8 +158,39 @@ def test_draining_is_said_in_responses(draining: bool, connection: str) -> None:
     server = Server()
     if draining:
         server.mesh.drain()
-    server.serve()
+    server.serve(**WERKZEUG)
     assert dict(server.headers) == {"X": "1", "Connection": connection}
+
+
+def test_other_servers_are_sent_no_header_about_connections() -> None:
+    """PEP 3333 forbids it; wsgiref and waitress answer 500 to an application that does it."""
+    server = Server()
+    server.mesh.drain()
+    server.serve()
+    assert dict(server.headers) == {"X": "1"}
+
+
+def test_gunicorns_response_is_told() -> None:
+    class Response:
+        def __init__(self) -> None:
+            self.closed = 0
+            self.headers: list[tuple[str, str]] = []
+
+        def force_close(self) -> None:
+            self.closed += 1
+
+        def start_response(self, status: str, headers: list[tuple[str, str]]) -> Any:
+            self.headers = headers
+
+    server, response = Server(), Response()
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    close(MeshMiddleware(server._app, server.mesh)(environ, response.start_response))
+    assert response.closed == 0
+    server.mesh.drain()
+    close(MeshMiddleware(server._app, server.mesh)(environ, response.start_response))
+    assert response.closed == 1
+    assert dict(response.headers) == {"X": "1"}
 
 
 def test_the_first_request_announces() -> None:
