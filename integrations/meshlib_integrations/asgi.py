@@ -31,6 +31,7 @@ from meshlib_integrations._asgi import (
     adding,
     closing,
 )
+from meshlib_integrations._asking import asked
 from meshlib_integrations._mesh_listener import MeshListener
 from meshlib_integrations._serving import serve_with
 from meshlib_integrations._starting import announce
@@ -77,6 +78,8 @@ class MeshMiddleware:
                 connection=connection,
             )
         )
+        if serving.pending is not None:
+            receive = await asked(serving, scope, receive)
         if serving.refusal is not None:
             await _refuse(serving.refusal, scope, send)
             return
@@ -215,17 +218,15 @@ def _has_connection(scope: Scope) -> bool:
 
 
 async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(refusal.body)),
-        *refusal.headers,
-    ]
+    headers = [(b"content-length", b"%d" % len(refusal.body)), *refusal.headers]
+    if not any(name == b"content-type" for name, _ in refusal.headers):
+        headers.append((b"content-type", b"text/plain; charset=utf-8"))
     if refusal.close and _has_connection(scope):
         headers.append(CLOSE)
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason})  # the server makes it a 403
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})  # the server makes it a 403
             return
         prefix = "websocket.http.response"
     await send({"type": f"{prefix}.start", "status": refusal.status, "headers": headers})

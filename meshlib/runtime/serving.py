@@ -10,7 +10,7 @@ from typing import Protocol
 
 from meshlib.flow.inbound import NO_POLICY, InboundPlan
 from meshlib.flow.server import Check, Handle, ServerFlow, server_flow
-from meshlib.model.authorization import NO_BODY, AuthorizerAnswer, BodyStart
+from meshlib.model.authorization import AuthorizerAnswer, BodyStart
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
 from meshlib.policy.external_authorization import apply_answer, cut, too_large, wanted_body
@@ -42,7 +42,7 @@ class Authorizers(Protocol):
 class Inbound:
     """What this process serves.  One per Mesh.
 
-    `denials` counts what was refused, by reason; `authorizers` None: requests that one is to be asked about are refused.
+    `denied` counts what was refused, by reason; `authorizers` None: requests that one is to be asked about are refused.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Inbound:
         self._idle = threading.Condition()
         self.active = 0  # requests in the application now
         self.served = 0
-        self.denials = Denials()
+        self.denied = Denials()
         self.authorizers: Authorizers | None = None
         self.draining = False
         self._plans: Mapping[int, InboundPlan] = {}
@@ -76,6 +76,11 @@ class Inbound:
         """
         return Serving(self, server_flow(request, time.monotonic(), self.plan(request.connection.local_port)), request)
 
+    @property
+    def refused(self) -> int:
+        """Requests that were not let in."""
+        return self.denied.total
+
     def wait_idle(self, timeout: float) -> bool:
         """Block until nothing is being served any more; False when `timeout` seconds passed first.  Only while draining."""
         with self._idle:
@@ -94,7 +99,7 @@ class Inbound:
         self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0
-        self.denials.forget()
+        self.denied.forget()
 
 
 class Serving:
@@ -140,7 +145,7 @@ class Serving:
     def _refuse(self, refusal: Refusal) -> None:
         self.refusal = refusal
         inbound, check = self._inbound, self.pending
-        inbound.denials.count(refusal.reason)
+        inbound.denied.count(refusal.reason)
         log_denial(refusal, self._request, check.inspection if check is not None else None)
 
     # --- external authorizers
@@ -150,21 +155,21 @@ class Serving:
         """Bytes of the body to read before the pending check, and one more to see whether there are more; 0: none."""
         return wanted_body(self.pending.filter, self._request) if self.pending is not None else 0
 
-    def check(self, body: BodyStart = NO_BODY) -> None:
-        """Ask the pending authorizer, blocking."""
-        check, authorizers = self._to_ask()
-        refusal = too_large(check.filter, body)
+    def check(self, body: bytes = b"", *, complete: bool = True) -> None:
+        """Ask the pending authorizer, blocking.  `body`: what was read of it; `complete`: there is no more."""
+        check, authorizers, start = *self._to_ask(), BodyStart(body, complete)
+        refusal = too_large(check.filter, start)
         if refusal is None:
-            answer = _NOBODY if authorizers is None else authorizers.ask(check, cut(check.filter, body))
+            answer = _NOBODY if authorizers is None else authorizers.ask(check, cut(check.filter, start))
             refusal = apply_answer(check.filter, answer, check.inspection)
         self._go_on(refusal)
 
-    async def acheck(self, body: BodyStart = NO_BODY) -> None:
-        """Ask the pending authorizer without blocking the event loop."""
-        check, authorizers = self._to_ask()
-        refusal = too_large(check.filter, body)
+    async def acheck(self, body: bytes = b"", *, complete: bool = True) -> None:
+        """`check` without blocking the event loop."""
+        check, authorizers, start = *self._to_ask(), BodyStart(body, complete)
+        refusal = too_large(check.filter, start)
         if refusal is None:
-            answer = _NOBODY if authorizers is None else await authorizers.aask(check, cut(check.filter, body))
+            answer = _NOBODY if authorizers is None else await authorizers.aask(check, cut(check.filter, start))
             refusal = apply_answer(check.filter, answer, check.inspection)
         self._go_on(refusal)
 
