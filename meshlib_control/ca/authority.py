@@ -200,7 +200,12 @@ class CertificateAuthority:
 
     async def maintain(self) -> None:
         """Renew the signing certificate once half of its life is over.  Raises `CaError` and `StoreError`."""
-        self._replica.check_ages()
+        try:
+            await self._renew_signer()
+        finally:
+            self._replica.check_ages()
+
+    async def _renew_signer(self) -> None:
         known = self._replica.known
         now = self._clock()
         if known is None or self._replica.stopped or not known.signer.renewable or now < half_life(known.signer):

@@ -138,8 +138,8 @@ class Replica:
         signer = known.signer
         late = now > half_life(signer) + (signer.not_after - half_life(signer)) / 2
         what = "see the log for why it was not renewed" if signer.renewable else "renew it, and start again with it"
-        hours = (signer.not_after - now) / 3600
-        self._warn("signing", f"the signing certificate expires in {hours:.0f} hours: {what}" if late else "")
+        hours = max(0.0, signer.not_after - now) / 3600
+        self._warn("signing", f"the signing certificate has {hours:.0f} hours left: {what}" if late else "")
 
     async def _stored(self, proposed: CaState) -> bool:
         entry = await self._store.get(STATE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -13,19 +11,18 @@ import grpc
 import grpc.aio
 import pytest
 
-from meshlib.lowlevel import SpiffeId
 from meshlib.xds.proto import ca_pb2
 from meshlib_control.ca.attestation import Attestation
 from meshlib_control.ca.authority import CertificateAuthority
 from meshlib_control.ca.credentials import ControlCredentials
 from meshlib_control.ca.json_tokens import JsonTokens
-from meshlib_control.ca.limits import CaLimits, Rate
+from meshlib_control.ca.limits import CaLimits
 from meshlib_control.ca.model import CaSettings
 from meshlib_control.ca.peers import peer_of
 from meshlib_control.ca.service import SERVICE, CertificateService
 from meshlib_control.ca.tokens import JoinTokens
 from meshlib_control.store.memory import MemoryStore
-from tests.support.authority import RATINGS, REVIEWS, TRUST_DOMAIN, certificate, new_kek, new_request, running_authority
+from tests.support.authority import REVIEWS, TRUST_DOMAIN, certificate, new_kek, new_request, running_authority
 
 CONTROL_NAME = f"meshlib-control.meshlib-system.{TRUST_DOMAIN}"
 PATIENCE = 60.0
