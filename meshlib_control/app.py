@@ -32,8 +32,10 @@ from meshlib_control.consul.address import parse_consul_url
 from meshlib_control.consul.client import ConsulClient
 from meshlib_control.demand import DemandingCompiler
 from meshlib_control.errors import StoreError
+from meshlib_control.guarded_fetch import AllowedTargets, GuardedFetch
 from meshlib_control.health import Health
 from meshlib_control.identities import Identities
+from meshlib_control.jwks import JwksFetcher
 from meshlib_control.live import LiveWorld
 from meshlib_control.serve.ads import DiscoveryService
 from meshlib_control.serve.push import Debounce
@@ -49,6 +51,7 @@ log = logging.getLogger(__name__)
 
 PRUNE_INTERVAL = 3600.0  # seconds
 RENEWALS = 3  # in the life of a lease
+JWKS_PATIENCE = 5.0  # seconds at the start for key sets that are not remembered: until they are there, tokens fail
 REGISTRY_GRACE = 0.5  # seconds for calls to the registry; streams of configuration never end by themselves
 
 
@@ -110,22 +113,33 @@ class ControlService:
             mirror = ConsulMirror(consul, registrations)
             await mirror.start()
             self._exits.push_async_callback(mirror.close)
-        identities = await self._open_identities(store)
+        fetch = GuardedFetch(AllowedTargets(settings.fetch_allow))
+        identities = await self._open_identities(store, fetch)
         trust = identities.trust if identities else Trust(secure=False)
         live = LiveWorld(revisions, catalog, files, domain=settings.mesh_domain, trust=trust)
         await live.load(catalog.snapshot)
         admin = _listening(settings.admin)
         self._exits.callback(admin.close)
         self.admin_address = str(Address(settings.admin.host, admin.getsockname()[1]))
-        health = await self._serve(live, catalog, registrations)
+        jwks = await self._jwks(store, fetch, live)
+        health = await self._serve(live, catalog, registrations, jwks)
         self._exits.push_async_callback(_cancelled, asyncio.create_task(_pruned(revisions), name="pruning"))
         await self._serve_admin(admin, revisions, live, health)
 
-    async def _open_identities(self, store: Store) -> Identities | None:
+    async def _jwks(self, store: Store, fetch: GuardedFetch, live: LiveWorld) -> JwksFetcher:
+        """Key sets of token issuers, as the configuration names them.  Waits a little for those that are wanted at once."""
+        fetcher = JwksFetcher(fetch, store)
+        fetcher.wanted(live.world.routing.request_authentications.key_uris)
+        fetcher.changes.subscribe(lambda: live.take_jwks(fetcher.documents))
+        self._exits.push_async_callback(_cancelled, asyncio.create_task(fetcher.run(), name="key sets"))
+        await fetcher.tried(JWKS_PATIENCE)
+        return fetcher
+
+    async def _open_identities(self, store: Store, fetch: GuardedFetch) -> Identities | None:
         security = self.settings.security
         if security is None:
             return None
-        self._identities = identities = Identities(store, security, self.settings.listen)
+        self._identities = identities = Identities(store, security, self.settings.listen, fetch=fetch)
         self._exits.push_async_callback(identities.close)
         await identities.start()
         self.ca_address = identities.ca_address
@@ -139,7 +153,7 @@ class ControlService:
         self._exits.push_async_callback(client.close)
         return client
 
-    async def _serve(self, live: LiveWorld, catalog: Catalog, registrations: Registrations) -> Health:
+    async def _serve(self, live: LiveWorld, catalog: Catalog, registrations: Registrations, jwks: JwksFetcher) -> Health:
         """The discovery service, fed by `live`, and the registry, on one port."""
         settings = self.settings
         compiler = DemandingCompiler(catalog.want)
@@ -155,6 +169,7 @@ class ControlService:
 
         def publish(world: World) -> None:
             compiler.configured(world)
+            jwks.wanted(world.routing.request_authentications.key_uris)
             discovery.publish(world, label=str(live.revision), empty=not world.services.hosts)
 
         following = asyncio.create_task(live.run(publish), name="live world")
@@ -178,7 +193,11 @@ class ControlService:
         port = await server.start(str(settings.listen))
         self._exits.push_async_callback(server.stop, REGISTRY_GRACE)
         self.xds_address = str(Address(settings.listen.host, port))
-        return Health(self._described(), discovery.status, live, following, lambda: identities.problems if identities else [])
+        return Health(self._described(), discovery.status, live, following, lambda: self._problems(jwks))
+
+    def _problems(self, jwks: JwksFetcher) -> list[str]:
+        keys = [f"keys of token issuers: {uri}: {problem}" for uri, problem in jwks.problems.items()]
+        return [*(self._identities.problems if self._identities else ()), *keys]
 
     def _described(self) -> ControlView:
         return ControlView(

@@ -98,6 +98,8 @@ class Settings:
     consul_catalog: str = ""
     mesh_domain: str = "cluster.local"
     config: tuple[Path, ...] = ()
+    # Hosts, *.suffixes and networks that key sets may be fetched from although they are not public.
+    fetch_allow: tuple[str, ...] = ()
     debounce_quiet: float = 0.1
     debounce_max: float = 10.0
     lease_ttl: float = 15.0

@@ -115,6 +115,12 @@ from meshlib_control.settings import (
     "--jwt-issuers", type=click.Path(path_type=Path), metavar="FILE", help="Who else may say who a caller is: OIDC, Kubernetes."
 )
 @click.option(
+    "--allow-fetch",
+    multiple=True,
+    metavar="TARGET",
+    help="A host, *.suffix or network that jwksUri may lead to although it is not public; may be repeated.",
+)
+@click.option(
     "--insecure-dev",
     is_flag=True,
     help="Without any certificates, on loopback only: whoever can connect is trusted, for everything.",
@@ -157,6 +163,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         consul_catalog=options["consul_catalog"],
         mesh_domain=options["mesh_domain"],
         config=options["config"],
+        fetch_allow=options["allow_fetch"],
         debounce_quiet=options["debounce"],
         debounce_max=options["debounce_max"],
         lease_ttl=options["lease_ttl"],
