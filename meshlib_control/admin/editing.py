@@ -12,7 +12,7 @@ from typing import Any, cast
 from meshlib_control.admin import changes, views
 from meshlib_control.admin.findings import finding_views
 from meshlib_control.admin.problems import Problem, invalid, not_found
-from meshlib_control.catalog.model import CatalogSnapshot
+from meshlib_control.catalog.model import CatalogSnapshot, Instance
 from meshlib_control.config import (
     REFUSES,
     ConfigResource,
@@ -22,6 +22,7 @@ from meshlib_control.config import (
     analyze,
     load,
 )
+from meshlib_control.config.mtls import MTLS_LABEL, MTLS_MODE
 from meshlib_control.config.validate.names import namespace_fault
 from meshlib_control.errors import Conflict, StoreError
 from meshlib_control.loading import DocumentLoader
@@ -287,7 +288,7 @@ class Editor:
             resources[key] = replace(resource, created=content.created.get(key, newest))
         resources.update((str(resource.key), resource) for resource in around.files)
         config = ConfigSet(resources.values(), content.revision)
-        labels = {host: [each.labels for each in instances] for host, instances in around.catalog.instances.items()}
+        labels = {host: [_labels(each) for each in instances] for host, instances in around.catalog.instances.items()}
         services = around.catalog.services.values()
         unreadable = [finding for key, error in errors.items() if key not in located for finding in error.findings]
         return [*unreadable, *analyze(config, services=services, instances=labels, domain=around.domain)]
@@ -329,6 +330,11 @@ def rfc3339(time: float) -> str:
 
 def _identity(finding: Finding) -> tuple[str, str, str, str]:
     return (finding.code, finding.resource, finding.field, finding.message)
+
+
+def _labels(instance: Instance) -> Mapping[str, str]:
+    """With the label by which Istio tells that it speaks mTLS."""
+    return {MTLS_LABEL: MTLS_MODE, **instance.labels} if instance.mtls else instance.labels
 
 
 def _is_chosen(key: str, kind: str | None, namespace: str | None) -> bool:

@@ -26,10 +26,11 @@ from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, 
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
-from meshlib_control.compile.services import MTLS_MODE, is_http2, is_tls, port_of
+from meshlib_control.compile.services import is_http2, is_tls, port_of
 from meshlib_control.compile.tls import Destination, Security, raw_socket, security, tls_socket
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import ConnectionPool, HTTPSettings, RetryBudget, TCPSettings
+from meshlib_control.config.mtls import MTLS_MODE
 
 UNLIMITED: Final = 2**32 - 1
 """Istio's threshold where nothing is configured; Envoy's own would be 1024 (retries: 3)."""

@@ -13,9 +13,10 @@ from meshlib_control.compile.hosts import is_address
 from meshlib_control.compile.names import ClusterName, parse_cluster_name
 from meshlib_control.compile.node import Flavour, Scope
 from meshlib_control.compile.scope import is_served
-from meshlib_control.compile.services import MTLS_MODE, instance_port, is_tls, port_of
+from meshlib_control.compile.services import instance_port, is_tls, port_of
 from meshlib_control.compile.tls import speaks_mtls
 from meshlib_control.compile.world import World
+from meshlib_control.config.mtls import MTLS_MODE
 
 LABELS: Final = "envoy.lb"
 """Namespace of an endpoint's labels in its metadata: the one that Envoy's own subset balancer reads."""

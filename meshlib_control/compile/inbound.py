@@ -20,10 +20,9 @@ from meshlib_control.compile.hosts import split_authority
 from meshlib_control.compile.names import INBOUND_PREFIX
 from meshlib_control.compile.node import Scope, ServedPort
 from meshlib_control.compile.retry_policy import duration
-from meshlib_control.compile.services import MTLS_LABEL, MTLS_MODE
 from meshlib_control.compile.tls import downstream, tls_socket
 from meshlib_control.compile.world import World
-from meshlib_control.config.mtls import Mode
+from meshlib_control.config.mtls import MTLS_LABEL, MTLS_MODE, Mode
 
 EVERYWHERE: Final = "0.0.0.0"
 APPLICATION: Final = "127.0.0.1"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from meshlib_control.catalog.model import Port, Service
 from meshlib_control.compile.node import Node, Scope
-from meshlib_control.compile.services import MTLS_LABEL, is_http, is_tls
+from meshlib_control.compile.services import is_http, is_tls
 from meshlib_control.compile.world import World
+from meshlib_control.config.mtls import MTLS_LABEL
 
 
 def scope_of(world: World, node: Node) -> Scope:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
 
 from meshlib_control.catalog.model import Instance, Port, Service
 from meshlib_control.compile.hosts import is_wildcard, most_specific
 from meshlib_control.compile.mesh_settings import MeshSettings, is_exported
-
-MTLS_LABEL: Final = "security.istio.io/tlsMode"
-MTLS_MODE: Final = "istio"
-"""Istio's label of a workload that speaks mTLS, and its value."""
 
 _TLS = frozenset({"https", "tls"})
 _NOT_HTTP = frozenset({"tcp", "udp", "mongo", "mysql", "redis", "unknown"}) | _TLS

@@ -20,10 +20,11 @@ from meshlib_control.catalog.model import Instance, Port, Service
 from meshlib_control.compile.hosts import is_address, is_wildcard
 from meshlib_control.compile.names import TRUST_BUNDLE, ClusterName
 from meshlib_control.compile.node import Flavour, Scope
-from meshlib_control.compile.services import MTLS_LABEL, MTLS_MODE, instance_port, is_http2, is_tls
+from meshlib_control.compile.services import instance_port, is_http2, is_tls
 from meshlib_control.compile.trust import identities, under_aliases
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import ClientTLSSettings
+from meshlib_control.config.mtls import MTLS_LABEL, MTLS_MODE
 
 IDENTITY: Final = "default"
 """Name of the workload's own certificate, and of the provider instance that has it and the roots."""

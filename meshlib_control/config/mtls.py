@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from meshlib_control.config.kinds import MutualTLS, PeerAuthentication
 from meshlib_control.config.model import ConfigResource
@@ -12,6 +12,10 @@ from meshlib_control.config.model import ConfigResource
 Mode = Literal["DISABLE", "PERMISSIVE", "STRICT"]
 
 DEFAULT_MODE: Mode = "PERMISSIVE"
+
+MTLS_LABEL: Final = "security.istio.io/tlsMode"
+MTLS_MODE: Final = "istio"
+"""Istio's label of a workload that speaks mTLS, and its value."""
 
 Labels = Mapping[str, str]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from meshlib_control.config.analyze.effects import check_effects
 from meshlib_control.config.analyze.landscape import Instances, Issue, KnownPort, KnownService, Landscape, Services
+from meshlib_control.config.analyze.mtls import check_mtls
 from meshlib_control.config.analyze.references import check_references
 from meshlib_control.config.codes import CODES
 from meshlib_control.config.findings import Finding
@@ -32,7 +33,11 @@ def analyze(
     """
     resources = resources if isinstance(resources, ConfigSet) else ConfigSet(resources)
     land = Landscape(resources, services, instances, domain)
-    issues = [*check_references(land), *check_effects(land, grpc_clients=grpc_clients)]
+    issues = [
+        *check_references(land),
+        *check_effects(land, grpc_clients=grpc_clients),
+        *check_mtls(land, grpc_clients=grpc_clients),
+    ]
     findings = [_finding(issue) for issue in issues]
     return sorted(findings, key=lambda f: (f.file, f.line, f.column, f.resource, f.field, f.code))
 

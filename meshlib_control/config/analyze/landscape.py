@@ -45,6 +45,10 @@ class KnownService(Protocol):
 
     @property
     def export_to(self) -> Sequence[str]: ...
+    @property
+    def location(self) -> str:
+        """``MESH_EXTERNAL`` or ``MESH_INTERNAL``."""
+        ...
 
 
 Instances = Mapping[str, Iterable[Mapping[str, str]]]
@@ -68,6 +72,7 @@ class _Declared:
     namespace: str
     ports: tuple[_Port, ...]
     export_to: tuple[str, ...]
+    location: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +115,10 @@ class Landscape:
         self.live = services is not None
         self.virtual_services = resources.of("VirtualService")
         self.destination_rules = resources.of("DestinationRule")
+        self.peer_authentications = resources.of("PeerAuthentication")
         declared = [service for resource in resources.of("ServiceEntry") for service in self._declared(resource)]
         known: list[tuple[str, KnownService]] = [(service.host, service) for service in (*_flat(services), *declared)]
+        self.known = tuple(service for _, service in known)
         self._services = ByPattern(known)
         self._hosts = {host for host, _ in known}  # without a catalog, also those that other resources are about
         self._instances = instances or {}
@@ -185,14 +192,14 @@ class Landscape:
         Those of the caller's namespace, else of the service's, else of the root's; in each the most specific ones.
         """
         rules = self._rules.candidates(host)
-        for owner in dict.fromkeys((namespace, self._owner(host), self.mesh.root_namespace)):
+        for owner in dict.fromkeys((namespace, self.owner(host), self.mesh.root_namespace)):
             seen = [(p, rule) for p, rule in rules if rule.key.namespace == owner and self.sees(rule, namespace)]
             found = most_specific(host, seen)
             if found:
                 return found
         return []
 
-    def _owner(self, host: str) -> str:
+    def owner(self, host: str) -> str:
         """Namespace of a service: what the catalog says, else what its full name says."""
         services = self.services(host)
         if services:
@@ -216,7 +223,7 @@ class Landscape:
         spec: ServiceEntry = resource.spec
         ports = tuple(_Port(port.number, (port.protocol or "http").lower()) for port in spec.ports)
         for host in spec.hosts:
-            yield _Declared(host.lower().rstrip("."), resource.key.namespace, ports, self.export_to(resource))
+            yield _Declared(host.lower().rstrip("."), resource.key.namespace, ports, self.export_to(resource), spec.location)
 
 
 def _flat(services: Services | None) -> Iterator[KnownService]:
