@@ -34,7 +34,7 @@ def run(*headers: tuple[bytes, bytes], method: str = "GET", target: bytes = b"/"
         ({"target": b"@evil/admin"}, "path_normalization_failed"),
         ({"target": b""}, "path_normalization_failed"),
         ({"target": b"http://evil.test/admin"}, "authority_mismatch"),  # P18
-        ({"target": b"a:443", "method": "CONNECT"}, "path_normalization_failed"),  # P19
+        ({"target": b"a:443", "method": "CONNECT"}, "connect_not_supported"),  # P19
         ({"target": b"*"}, "path_normalization_failed"),
         ({"method": "get"}, "invalid_method"),
         ({"method": "GE T"}, "invalid_method"),
@@ -60,7 +60,7 @@ def test_refused_targets(case: dict[str, object], reason: str) -> None:
         ([(b"x-role", b"a\r\nb: c")], "invalid_characters"),
         ([(b"x role", b"a")], "invalid_header_name"),
         ([(b"", b"a")], "invalid_header_name"),
-        ([(b"x-role", b"user"), (b"x_role", b"admin")], "ambiguous_header_name"),  # H14
+        ([(b"x-role", b"user"), (b"x_role", b"admin")], "underscore_in_header_name"),  # H14
     ],
 )
 def test_refused_headers(headers: list[tuple[bytes, bytes]], reason: str) -> None:
@@ -112,10 +112,6 @@ def test_too_many_or_too_large_headers() -> None:
     assert isinstance(large, Refusal)
     assert (many.status, large.status) == (431, 431)
     assert isinstance(run(*[(b"x-%d" % n, b"") for n in range(99)]), Handle)
-
-
-def test_an_underscore_alone_is_no_ambiguity() -> None:
-    assert isinstance(run((b"x_role", b"user")), Handle)
 
 
 @pytest.mark.parametrize(
