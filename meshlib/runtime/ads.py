@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from meshlib.errors import ControlError, NotReady
 from meshlib.model.workload import Workload
 from meshlib.policy.backoff import CONTROL_BACKOFF, Backoff
 from meshlib.policy.rng import Rng
@@ -38,6 +39,7 @@ outside hosts must not grow with them.  Called again, they are asked for again."
 
 _UNREAD = 4  # responses that may wait for the driving thread before the reader pauses
 _BENIGN = frozenset(("OK", "UNAVAILABLE", "CANCELLED"))  # how a stream ends when a server restarts
+_SOON, _LATER = 0.05, 1.0  # seconds between looks for a certificate: while it is being got, and while it cannot be got
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,13 @@ class _Driver:
     def _open(self) -> None:
         """Begin a stream.  Whether there is a connection shows later, by an answer or by the end of the call."""
         now = self._clock.monotonic()
+        try:
+            channel = self._channel.get()
+        except ControlError as error:  # no certificate (yet): nothing was sent, so nobody needs a pause from us
+            waits = isinstance(error, NotReady)
+            self._report(Reach.CONNECTING if waits else Reach.UNREACHABLE, str(error))
+            self._retry_at = now + (_SOON if waits else _LATER)
+            return
         if self._store.control_state.reach is not Reach.UNREACHABLE:
             self._report(Reach.CONNECTING, self._session.ambient_error)
         self._outgoing = queue.SimpleQueue()
@@ -265,7 +274,7 @@ class _Driver:
         # Timers of new subscriptions start here, not when the connection is made: one that is not made within 5 s
         # ends the call, and the timers with it, long before they could be due.
         self._send(self._session.connected(now), opening=True)
-        method = self._channel.get().stream_stream(ADS_DELTA)
+        method = channel.stream_stream(ADS_DELTA)
         call = method(iter(self._outgoing.get, None))
         self._call = call
         threading.Thread(target=_read, args=(call, self.inbox, self._unread), name="meshlib-ads-read", daemon=True).start()

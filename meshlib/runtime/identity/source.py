@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from meshlib.model.identity import TrustBundles
 from meshlib.runtime.identity.material import Material
 
 
@@ -19,6 +20,20 @@ class IdentitySource(Protocol):
     @property
     def state(self) -> str:
         """For people: what it has, or why it has nothing."""
+        ...
+
+    @property
+    def trust(self) -> TrustBundles:
+        """The newest roots that are known: what `learn` brought, else what came with the certificate."""
+        ...
+
+    @property
+    def pending(self) -> bool:
+        """Nothing is there yet, and nothing has failed yet either: it is worth waiting."""
+        ...
+
+    def learn(self, trust: TrustBundles) -> None:
+        """The roots of the snapshot: the control service is verified with them, too, from now on."""
         ...
 
     def wait(self, timeout: float) -> bool:

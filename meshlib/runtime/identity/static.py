@@ -5,33 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from meshlib.model.identity import TrustBundles
+from meshlib.runtime.identity.listeners import Listeners
 from meshlib.runtime.identity.material import Material
-
-
-class Listeners:
-    """Callbacks for new material; what one of them raises is its own fault and reaches the caller of `tell`."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._callbacks: tuple[Callable[[Material], None], ...] = ()
-
-    def add(self, callback: Callable[[Material], None]) -> Callable[[], None]:
-        with self._lock:
-            self._callbacks = (*self._callbacks, callback)
-
-        def stop() -> None:
-            with self._lock:
-                self._callbacks = tuple(each for each in self._callbacks if each is not callback)
-
-        return stop
-
-    def tell(self, material: Material) -> None:
-        for callback in self._callbacks:
-            callback(material)
-
-    def forget(self) -> None:
-        """In a forked child: a new lock."""
-        self._lock = threading.Lock()
 
 
 class StaticIdentity:
@@ -41,6 +17,7 @@ class StaticIdentity:
         """`absent`: what to say as long as there is none."""
         self._current = material
         self._absent = absent
+        self._trust: TrustBundles | None = None
         self._listeners = Listeners()
         self._there = threading.Condition()
 
@@ -51,6 +28,19 @@ class StaticIdentity:
     @property
     def state(self) -> str:
         return f"has {self._current.identity}" if self._current is not None else self._absent
+
+    @property
+    def trust(self) -> TrustBundles:
+        if self._trust is not None:
+            return self._trust
+        return self._current.roots if self._current is not None else TrustBundles()
+
+    @property
+    def pending(self) -> bool:
+        return False
+
+    def learn(self, trust: TrustBundles) -> None:
+        self._trust = trust
 
     def set(self, material: Material) -> None:
         """Replace it, and tell everybody."""

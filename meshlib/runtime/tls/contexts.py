@@ -65,10 +65,7 @@ class TlsContexts:
     @property
     def trust(self) -> TrustBundles:
         """The roots of the snapshot; before there is one, those that came with our own certificate."""
-        if self._trust is not None:
-            return self._trust
-        material = self._identity.current
-        return material.roots if material is not None else TrustBundles()
+        return self._identity.trust
 
     def set_trust(self, trust: TrustBundles) -> None:
         """From now on these roots vouch for peers."""
@@ -76,6 +73,7 @@ class TlsContexts:
             if trust == self._trust:
                 return
             self._trust = trust
+            self._identity.learn(trust)
             self._change()
         self._tell()
 

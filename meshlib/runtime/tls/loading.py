@@ -22,7 +22,7 @@ def _through_memory(context: ssl.SSLContext, material: Material) -> None:
     """By a file that has no name and no disk, and is gone when it is closed (Linux)."""
     descriptor = os.memfd_create("meshlib", os.MFD_CLOEXEC)
     try:
-        with open(descriptor, "wb", closefd=False) as file:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(material.chain_pem + material.key.pem())
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")
     finally:

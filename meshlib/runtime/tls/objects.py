@@ -117,17 +117,18 @@ def verified_chain(tls: Checked) -> tuple[bytes, ...]:
     return _chain(tls, "get_verified_chain")
 
 
-def sent_chain(tls: Checked) -> tuple[bytes, ...]:
+def sent_chain(tls: ssl.SSLSocket | Checked) -> tuple[bytes, ...]:
     """DER, leaf first, as the peer sent it; nothing of it is verified by being here."""
     return _chain(tls, "get_unverified_chain")
 
 
-def _chain(tls: Checked, method: str) -> tuple[bytes, ...]:
+def _chain(tls: ssl.SSLSocket | Checked, method: str) -> tuple[bytes, ...]:
     public = getattr(tls, method, None)
     if public is not None:  # Python 3.13 and later
         return tuple(public())
     # Python 3.11 and 3.12 have the same method on the object below, which is private; a test guards it.
-    found = getattr(tls._sslobj, method)()
+    private: Any = tls
+    found = getattr(private._sslobj, method)()
     return tuple(certificate.public_bytes(_ssl.ENCODING_DER) for certificate in found or ())
 
 
