@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-MAX_HALF_OPEN = 512
-"""Connections of one server that are still before the end of their handshake; one more ends the oldest of them."""
-
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds that a peer may take to read the rest of an answer, and to say that it is closing too."""
 
@@ -96,6 +93,11 @@ class MeshProtocol(asyncio.Protocol):
     mesh: Mesh | None = None
     """For subclasses; None: the one of the application's `MeshMiddleware`, or else `meshlib.default_mesh()`."""
 
+    handshake_timeout: ClassVar[float] = HANDSHAKE_TIMEOUT
+
+    max_half_open: ClassVar[int] = 512
+    """Connections of one server that are still before the end of their handshake; one more ends the oldest of them."""
+
     http: ClassVar[type[_Admission]] = _HttpTools
 
     def __init__(
@@ -114,7 +116,7 @@ class MeshProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's says BaseTransport
         self._transport = transport
-        self._deadline = self._loop.time() + HANDSHAKE_TIMEOUT
+        self._deadline = self._loop.time() + self.handshake_timeout
         self._timer = self._loop.call_at(self._deadline, self._too_late)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls shutdown() on them
         _enter(self._server_state, self)
@@ -200,7 +202,7 @@ class MeshProtocol(asyncio.Protocol):
         _half_open.get(self._server_state, {}).pop(self, None)
 
     def _too_late(self) -> None:
-        self._refuse(NotAdmitted(f"no byte in {HANDSHAKE_TIMEOUT:g} s"))
+        self._refuse(NotAdmitted(f"no byte in {self.handshake_timeout:g} s"))
 
     def _refuse(self, error: OSError) -> None:
         self._mesh.listening.note_refused(self._remote(), error)
@@ -222,7 +224,7 @@ _half_open: weakref.WeakKeyDictionary[ServerState, dict[MeshProtocol, None]] = w
 def _enter(server_state: ServerState, protocol: MeshProtocol) -> None:
     waiting = _half_open.setdefault(server_state, {})
     waiting[protocol] = None
-    if len(waiting) > MAX_HALF_OPEN:
+    if len(waiting) > protocol.max_half_open:
         oldest = next(iter(waiting))
         del waiting[oldest]
         oldest.shutdown()

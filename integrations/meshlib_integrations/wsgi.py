@@ -22,6 +22,7 @@ from meshlib import Mesh
 from meshlib.errors import ConfigError
 from meshlib.lowlevel import Admitted, Connection, Refusal, ServerRequest, Serving
 from meshlib_integrations._asgi import CONNECTION
+from meshlib_integrations._asking import ask
 from meshlib_integrations._mesh_listener import ThreadListener
 from meshlib_integrations._serving import serve_with
 from meshlib_integrations._starting import announce
@@ -34,6 +35,7 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 logger = logging.getLogger("meshlib")
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _PATH_SAFE = "/!$&'()*+,;=:@-._~"  # RFC 3986 section 3.3
 
 
@@ -61,16 +63,19 @@ class MeshMiddleware:
                 scope["headers"] if scope else _headers(environ),
                 http_version=environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2],
                 connection=connection,
+                joined=not scope,
             )
         )
+        if serving.pending is not None:
+            ask(serving, environ)
         if serving.refusal is not None:
-            return _refuse(serving.refusal, start_response)
+            return _refuse(serving.refusal, environ, start_response)
         _hand_on(environ, serving, connection)
         if serving.target != target:
             _retarget(environ, serving.target)
         serving.__enter__()
         try:
-            body = self.app(environ, self._answering(start_response, serving, admitted))
+            body = self.app(environ, self._answering(environ, start_response, serving, admitted))
         except BaseException:
             serving.__exit__(None, None, None)
             raise
@@ -108,16 +113,17 @@ class MeshMiddleware:
         except ConfigError as error:
             logger.error("%s; nobody is told of this process, and under STRICT it refuses every request", error)
 
-    def _answering(self, start_response: StartResponse, serving: Serving, admitted: Admitted | None) -> StartResponse:
+    def _answering(
+        self, environ: Environ, start_response: StartResponse, serving: Serving, admitted: Admitted | None
+    ) -> StartResponse:
         """`start_response` with the headers of the mesh; telling the client to go elsewhere, if it is to."""
         mesh, inspection = self.mesh, serving.inspection
 
         def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
             if mesh.draining or (admitted is not None and time.monotonic() >= admitted.until):
-                headers = [pair for pair in headers if pair[0].lower() != "connection"] + [("Connection", "close")]
+                headers = [pair for pair in headers if pair[0].lower() != "connection"] + _closing(environ, start_response)
             if inspection is not None and inspection.response_headers:
-                added = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in inspection.response_headers]
-                headers = [*headers, *added]
+                headers = headers + _text(inspection.response_headers)
             return start_response(status, headers, *rest)
 
         return starting
@@ -204,10 +210,27 @@ def _retarget(environ: Environ, target: bytes) -> None:
     environ["QUERY_STRING"] = query.decode("latin-1")
 
 
-def _refuse(refusal: Refusal, start_response: StartResponse) -> list[bytes]:
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(refusal.body)))]
-    headers += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in refusal.headers]
+def _refuse(refusal: Refusal, environ: Environ, start_response: StartResponse) -> list[bytes]:
+    headers = [("Content-Length", str(len(refusal.body))), *_text(refusal.headers)]
+    if not any(name == b"content-type" for name, _ in refusal.headers):
+        headers.append(("Content-Type", "text/plain; charset=utf-8"))
     if refusal.close:
-        headers.append(("Connection", "close"))
-    start_response(f"{refusal.status} {HTTPStatus(refusal.status).phrase}", headers)
+        headers += _closing(environ, start_response)
+    start_response(f"{refusal.status} {_PHRASES.get(refusal.status, 'Refused')}", headers)
     return [refusal.body]
+
+
+def _closing(environ: Environ, start_response: StartResponse) -> list[tuple[str, str]]:
+    """The header that ends a connection, where a server takes it from an application: PEP 3333 forbids it, which some enforce.
+
+    Gunicorn drops it; there, `start_response` is a method of the response, which can be told.
+    """
+    force_close = getattr(getattr(start_response, "__self__", None), "force_close", None)
+    if force_close is not None:
+        force_close()
+        return []
+    return [("Connection", "close")] if "werkzeug.socket" in environ or "asgi.scope" in environ else []
+
+
+def _text(pairs: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]

@@ -8,7 +8,8 @@
     websocket               each message back, with the peer
 
 Who it is, whom it trusts and the mode of its ports are read from the JSON file MTLS_STATE whenever that changes; a process that
-has taken a change over writes its number into ``MTLS_STATE.d/PID``.
+has taken a change over writes its number into ``MTLS_STATE.d/PID``.  MTLS_LIMITS (JSON) makes limits small that are large; with
+MTLS_ANONYMOUS it has no certificate before the first change.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class State:
             return
         roots = {domain: pem.certificates(text) for domain, text in state["roots"].items()}
         chain = pem.certificates(state["chain"])
-        if chain:
+        if chain and (state["generation"] or "MTLS_ANONYMOUS" not in os.environ):
             material = Material.of(chain, PrivateKey.parse(state["key"].encode()), TrustBundles(roots))
             self._identity.set(material)
         self._contexts.set_trust(TrustBundles(roots))
@@ -89,6 +90,15 @@ class State:
         written = folder / f".{os.getpid()}"
         written.write_text(str(self._generation))
         written.rename(folder / str(os.getpid()))
+
+
+def limit(**limits: float) -> None:
+    import meshlib.runtime.listening as listening
+    from meshlib_integrations._mesh_protocol import MeshProtocol
+
+    listening.MAX_AGE = limits.get("age", listening.MAX_AGE)
+    MeshProtocol.handshake_timeout = limits.get("handshake", MeshProtocol.handshake_timeout)
+    MeshProtocol.max_half_open = int(limits.get("half_open", MeshProtocol.max_half_open))
 
 
 def described(peer: object, connection: Any, more: dict[str, object]) -> bytes:
@@ -185,6 +195,7 @@ def wsgi_application(environ: Message, start_response: Callable[..., Any]) -> It
     return [body]
 
 
+limit(**json.loads(os.environ.get("MTLS_LIMITS", "{}")))
 asgi = AsgiMiddleware(application, mesh)
 wsgi = WsgiMiddleware(wsgi_application, mesh)
 state = State(Path(os.environ["MTLS_STATE"]))
