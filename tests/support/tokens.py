@@ -12,6 +12,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 
+from meshlib.model.inbound import Connection, Inspection, ServerRequest
+
 Json = dict[str, Any]
 
 
@@ -87,3 +89,15 @@ def _public(algorithm: str, key: Any) -> Json:
 
 def _named(algorithm: str, private: Any, jwk: Json, kid: str) -> SigningKey:
     return SigningKey(algorithm, private, {**jwk, "kid": kid})
+
+
+def inspected(*headers: tuple[str, str], target: str = "/a", method: str = "GET", tls: bool = False) -> Inspection:
+    """A request on its way through the filters; `Host: h.test` is added."""
+    raw = [(b"host", b"h.test"), *((name.encode(), value.encode("latin-1")) for name, value in headers)]
+    request = ServerRequest(method, target.encode(), raw, connection=Connection(tls=tls))
+    path, _, query = target.partition("?")
+    return Inspection(request, path, query, "h.test", "h.test", target.encode())
+
+
+def bearer(token: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {token}"
