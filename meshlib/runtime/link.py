@@ -9,8 +9,12 @@ from meshlib.errors import ConfigError, ControlError
 from meshlib.model.snapshot import Snapshot
 from meshlib.runtime.ads import AdsStream
 from meshlib.runtime.announcement import Announcement
-from meshlib.runtime.channel import ControlChannel
+from meshlib.runtime.channel import ControlChannel, ControlCredentials
+from meshlib.runtime.identity.bootstrap import Anchor
+from meshlib.runtime.identity.issuer import ControlIssuer
 from meshlib.runtime.identity.source import IdentitySource
+from meshlib.runtime.identity.storage import IdentityFolder
+from meshlib.runtime.identity.workload import WorkloadIdentity
 from meshlib.runtime.registration import Registration
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.snapshots import ControlState, Reach, SnapshotStore
@@ -23,10 +27,18 @@ def open_identity(settings: Settings) -> IdentitySource | None:
     """
     if settings.insecure_dev:
         return None
-    raise ConfigError(
-        "this process has no way to prove who it is: expected token_file (MESHLIB_TOKEN_FILE) with ca_file or ca_sha256, or"
-        " insecure_dev (MESHLIB_INSECURE_DEV=1) for a control service on this machine that was started with --insecure-dev"
-    )
+    if not settings.token_file and not settings.identity_dir:
+        raise ConfigError(
+            "this process has no way to prove who it is: expected token_file (MESHLIB_TOKEN_FILE) with ca_file or ca_sha256, or"
+            " insecure_dev (MESHLIB_INSECURE_DEV=1) for a control service on this machine that was started with --insecure-dev"
+        )
+    anchor = Anchor(settings.ca_file, settings.ca_sha256) if settings.ca_file or settings.ca_sha256 else None
+    targets = tuple(target.strip() for target in settings.control.split(","))
+    issuer = ControlIssuer(settings.ca_address, targets, token_file=settings.token_file, anchor=anchor)
+    folder = IdentityFolder(settings.identity_dir) if settings.identity_dir else None
+    identity = WorkloadIdentity(issuer, folder=folder)
+    identity.start()
+    return identity
 
 
 class ControlLink:
@@ -36,7 +48,7 @@ class ControlLink:
         self._settings = settings
         self._workload = settings.workload()
         self._store = SnapshotStore()
-        channel = ControlChannel(settings.control)
+        channel = ControlChannel(settings.control, None if identity is None else ControlCredentials(identity))
         self._stream = AdsStream(channel, self._workload, self._store, rng=Random(), trust=identity is not None)
         self._announcement: Announcement | None = None
         self._stream.start()

@@ -15,6 +15,7 @@ from meshlib.runtime.client import Client, Control
 from meshlib.runtime.enforcement import Enforcement
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
 from meshlib.runtime.identity.source import IdentitySource
+from meshlib.runtime.jwks import RemoteKeys
 from meshlib.runtime.listening import Listening
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.tls.contexts import TlsContexts
@@ -62,7 +63,8 @@ class Process:
         self.client = Client(link, tls=self.tls)
         self.listening = listening
         listening.contexts = self.tls
-        self._enforcement = Enforcement(listening.inbound, identified=identity is not None)
+        self._keys = RemoteKeys()
+        self._enforcement = Enforcement(listening.inbound, identified=identity is not None, keys=self._keys)
         self._authorizers = MeshAuthorizers(link, self.client, self.tls)
         listening.inbound.authorizers = self._authorizers
         link.listen(self._publish)
@@ -79,6 +81,7 @@ class Process:
     def close(self) -> None:
         self.link.close()
         self._authorizers.close()
+        self._keys.close()
         self.client.close()
         if self.tls is not None:
             self.tls.close()
@@ -86,7 +89,8 @@ class Process:
             self.identity.close()
 
     def _publish(self, snapshot: Snapshot) -> None:
-        if self.tls is not None and snapshot.trust is not None:
+        if self.identity is not None and self.tls is not None and snapshot.trust is not None:
+            self.identity.learn(snapshot.trust)
             self.tls.set_trust(snapshot.trust)
         self.client.destinations.publish(snapshot)
         self._authorizers.publish(snapshot)
