@@ -11,7 +11,7 @@ from meshlib.model.inbound import Inspection, Readings, Refusal, ServerRequest
 from meshlib.model.listener import PathNormalization
 from meshlib.policy.identity_headers import FRAMING, client_address, is_clean, nominated, untrusted, without
 from meshlib.policy.paths import canonical_target, has_dot_segment, is_plain, readings_of
-from meshlib.policy.sanity import check_headers, check_target, origin_form
+from meshlib.policy.sanity import authorities, check_headers, check_target, origin_form
 
 
 def canonicalize(request: ServerRequest, normalization: PathNormalization, trusted_hops: int = 0) -> Inspection | Refusal:
@@ -22,7 +22,9 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
     names = check_headers(request)
     if isinstance(names, Refusal):
         return names
-    fields = request.fields
+    hosts = authorities(request.fields[b"host"])
+    if hosts is None:
+        return Refusal(400, "invalid_authority", b"Bad Request")
     target, readings = request.target, None
     if not is_plain(target):
         found = _canonical(request, normalization)
@@ -30,11 +32,7 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
             return found
         target, readings = found
     path, _, query = target.decode("ascii").partition("?")
-    host = fields[b"host"].decode("ascii").lower()
-    authority = host
-    if ":" in host or host.endswith("."):
-        host, authority = _authorities(host)
-    inspection = Inspection(request, path, query, authority, host, target, readings)
+    inspection = Inspection(request, path, query, hosts[1], hosts[0], target, readings)
     if not is_clean(request, names):
         if not FRAMING.isdisjoint(nominated(request)):
             return Refusal(400, "invalid_connection_header", b"Bad Request")
@@ -64,12 +62,3 @@ def _canonical(request: ServerRequest, mode: PathNormalization) -> Refusal | tup
         # A step up that only those see who decode slashes: applications do, and this mode does not.
         return Refusal(400, "path_with_escaped_slashes", b"Bad Request")
     return target, readings_of(path)
-
-
-def _authorities(host: str) -> tuple[str, str]:
-    """With and without the port."""
-    name, colon, port = host.rpartition(":")
-    if not colon or host.endswith("]"):
-        name, port = host, ""
-    name = name.removesuffix(".")
-    return (f"{name}:{port}" if port else name), name

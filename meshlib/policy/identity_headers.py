@@ -54,7 +54,7 @@ FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connect
 def is_clean(request: ServerRequest, names: bytes) -> bool:
     """Whether there is certainly nothing to take out, as in nearly all requests.  `names`: of all headers, in a row."""
     fields = request.fields
-    if not UNTRUSTED.isdisjoint(fields) or PREFIX in names:
+    if not UNTRUSTED.isdisjoint(fields) or names.find(PREFIX) >= 0:  # `in` is slower: it tries bytes as a number first
         return False
     connection = fields.get(b"connection")
     return connection is None or (connection in HOP_BY_HOP and len(fields) == len(request.headers))
