@@ -137,7 +137,8 @@ def _key(content: Mapping[str, object]) -> IssuerKey | None:
         return None
     try:
         key = jwt.PyJWK(dict(content)).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except Exception:
+        # The document is somebody else's: whatever is wrong with one of its keys, the others are still good.
         return None
     algorithms = _algorithms(key)
     named = content.get("alg")

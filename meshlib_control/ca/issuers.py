@@ -116,7 +116,7 @@ class _Field(Exception):
 
 
 def _issuers(document: object, folder: Path) -> tuple[IssuerSettings, ...]:
-    content = _mapping(document, "the document")
+    content = _mapping(document, "")
     _known(content, {"issuers"}, "")
     found = content.get("issuers")
     if not isinstance(found, list) or not found:

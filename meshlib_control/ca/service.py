@@ -133,6 +133,10 @@ def _parsed(request: bytes) -> ca_pb2.IstioCertificateRequest:
         message = ca_pb2.IstioCertificateRequest.FromString(request)
     except DecodeError as error:
         raise CsrRefused("the request cannot be read") from error
+    if message.validity_duration < 0:
+        raise CsrRefused(
+            f"a validity of {message.validity_duration} s was asked for; expected more than 0, or 0 for the default"
+        )
     if "ImpersonatedIdentity" in message.metadata.fields:
         raise CsrRefused("a certificate is issued for the caller itself only, not for an impersonated identity")
     return message
