@@ -46,7 +46,7 @@ MAX_PATTERN: Final = 1024
 """Longest regular expression in a policy, in characters: Istio's own limit."""
 
 NEVER: Final = AnyOf(())
-"""Stands where a problem was found; the resource is refused anyway."""
+"""Stands where a problem was found, too; the resource is refused then anyway."""
 
 _ACTIONS: Final = {rbac_pb2.RBAC.ALLOW: Action.ALLOW, rbac_pb2.RBAC.DENY: Action.DENY, rbac_pb2.RBAC.LOG: Action.LOG}
 _PSEUDO: Final = frozenset({":authority", ":method", ":path"})
@@ -103,9 +103,10 @@ def _permission(rule: rbac_pb2.Permission, problems: Problems, field: str) -> Ma
         case "destination_ip":
             return _block(Address.DESTINATION, rule.destination_ip, problems, where)
         case "destination_port":
-            if not 0 < rule.destination_port <= 65535:
-                problems.add(where, rule.destination_port, "a port from 1 to 65535")
-            return DestinationPort(rule.destination_port)
+            if rule.destination_port > 65535:
+                problems.add(where, rule.destination_port, "a port, at most 65535")
+            # No connection has the port 0, which policies of Istio may name.
+            return DestinationPort(rule.destination_port) if rule.destination_port else NEVER
         case "metadata":
             return decode_metadata_match(rule.metadata, problems, field=where)
         case "requested_server_name":

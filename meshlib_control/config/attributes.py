@@ -5,6 +5,7 @@ Istio: pkg/config/security/security.go and pilot/pkg/security/authz/model.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 HEADERS: Final = "request.headers"
@@ -26,6 +27,10 @@ FORMER: Final = {
     "destination.labels": "choose workloads with the selector",
 }
 """Attributes of Istio's first API, and what says the same today."""
+
+
+_PSEUDO: Final = frozenset({":authority", ":method", ":path"})
+_HEADER_NAME: Final = re.compile(r":?[0-9A-Za-z!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
 
 
 def is_http_only(key: str) -> bool:
@@ -77,10 +82,28 @@ def attribute_fault(key: str) -> str | None:
         if key.startswith(prefix):
             name = "NAME" if prefix == METADATA else ""
             starts = opening > len(prefix) if name else opening == len(prefix)
-            if starts and key.endswith("]") and opening < len(key) - 2:
-                return None
-            return f"{key!r} needs a name in brackets, as in {prefix}{name}[name]"
+            if not starts or not key.endswith("]") or opening >= len(key) - 2:
+                return f"{key!r} needs a name in brackets, as in {prefix}{name}[name]"
+            return _name_fault(key, prefix)
     return f"there is no attribute {key!r}; known are {', '.join(sorted(PLAIN))}, {HEADERS}[], {CLAIMS}[] and {METADATA}NAME[]"
+
+
+def unreadable_header(key: str) -> str | None:
+    """Why policies cannot look at a header, although it is one that Envoy shows them."""
+    name = header_name(key).lower() if key.startswith(f"{HEADERS}[") else ""
+    if name.startswith("grpc-"):
+        return f"{name} is gRPC's own, and not every server shows it to policies; ask for another header"
+    if name.startswith(":") and name not in _PSEUDO:
+        return f"{name} is what the client says of itself; nothing may depend on it"
+    return None
+
+
+def _name_fault(key: str, prefix: str) -> str | None:
+    if prefix == HEADERS and not _HEADER_NAME.fullmatch(header_name(key)):
+        return f"{header_name(key)!r} is not the name of a header"
+    if prefix == CLAIMS and "" in claim_path(key):
+        return f"{key!r} names a claim without a name"
+    return None
 
 
 def _between(text: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from meshlib_control.config import attributes
+from meshlib_control.config.codes import NOT_SUPPORTED
 from meshlib_control.config.kinds import AuthorizationPolicy
 from meshlib_control.config.kinds.authorization_policy import Condition, From, Operation, Rule, Source, To
 from meshlib_control.config.problems import Problem, under
@@ -27,6 +28,9 @@ _OF_PEER_OR_TOKEN = (
     "requestPrincipals",
     "notRequestPrincipals",
 )
+
+_LONGEST_IDENTITY = 400
+"""Twice that, with every character escaped, leaves room in an expression of 1024 characters."""
 
 Fault = Callable[[str], str | None]
 
@@ -142,11 +146,20 @@ def _check_condition(condition: Condition) -> Iterator[Problem]:
     fault = attributes.attribute_fault(condition.key)
     if fault:
         yield Problem(("key",), "MSH0124", fault)
+    elif unreadable := attributes.unreadable_header(condition.key):
+        yield Problem(("key",), NOT_SUPPORTED, unreadable)
     elif not condition.values and not condition.not_values:
         yield Problem(("values",), "MSH0143", f"neither values nor notValues say what {condition.key} should be")
     of_key = _FAULTS_OF_KEY.get(condition.key, ("", None))
     for name, values in (("values", condition.values), ("notValues", condition.not_values)):
         yield from under((name,), _check_values(values, *of_key))
+
+
+def identity_fault(text: str) -> str | None:
+    """An expression is made of it, whose length has a limit."""
+    if len(text) > _LONGEST_IDENTITY:
+        return f"{len(text)} characters; at most {_LONGEST_IDENTITY} are compared"
+    return None
 
 
 def port_fault(text: str) -> str | None:
@@ -169,6 +182,8 @@ def address_fault(text: str) -> str | None:
 
 def account_fault(text: str) -> str | None:
     namespace, slash, account = text.rpartition("/")
+    if len(text) > _LONGEST_IDENTITY:
+        return identity_fault(text)
     if "*" in text:
         return f"{text!r}: service accounts are compared whole, without wildcards; use principals for those"
     if "/" in namespace or not account or (slash and not namespace):
@@ -177,6 +192,8 @@ def account_fault(text: str) -> str | None:
 
 
 def trust_domain_fault(text: str) -> str | None:
+    if len(text) > _LONGEST_IDENTITY:
+        return identity_fault(text)
     if text.count("*") > 1:
         return f"{text!r} has more than one asterisk; a trust domain may have one"
     if "/" in text:
@@ -187,6 +204,8 @@ def trust_domain_fault(text: str) -> str | None:
 def path_fault(text: str) -> str | None:
     """Templates: whole segments only, ``{**}`` the last of them, nothing else that is special beside them."""
     is_template = "{*}" in text or "{**}" in text
+    if is_template and (not text.startswith("/") or "//" in text):
+        return f"{text!r}: a path with {{*}} or {{**}} starts with a slash and has no empty segments"
     seen_rest = False
     for segment in text.strip("/").split("/"):
         if segment in ("{*}", "{**}"):
@@ -203,6 +222,7 @@ def path_fault(text: str) -> str | None:
 
 
 _FAULTS: Mapping[str, tuple[str, Fault]] = {
+    **dict.fromkeys(("principals", "notPrincipals", "namespaces", "notNamespaces"), ("MSH0105", identity_fault)),
     "ipBlocks": ("MSH0135", address_fault),
     "notIpBlocks": ("MSH0135", address_fault),
     "remoteIpBlocks": ("MSH0135", address_fault),
@@ -219,6 +239,7 @@ _FAULTS: Mapping[str, tuple[str, Fault]] = {
 
 _FAULTS_OF_KEY: Mapping[str, tuple[str, Fault]] = {
     **dict.fromkeys(attributes.ADDRESSES, ("MSH0135", address_fault)),
+    **dict.fromkeys(("source.principal", "source.namespace"), ("MSH0105", identity_fault)),
     "destination.port": ("MSH0125", port_fault),
     "source.serviceAccount": ("MSH0124", account_fault),
     "source.trustDomain": ("MSH0124", trust_domain_fault),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from meshlib.xds.proto.ext_authz_pb2 import StatusCode
@@ -19,7 +20,8 @@ from meshlib_control.config.validate.strings import check_duration
 ANYBODY = "*"
 
 _CODE = "MSH0161"
-_STATUSES = frozenset(StatusCode.values()) - {0}
+_STATUSES = frozenset(status for status in StatusCode.values() if 400 <= status <= 599)
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # of a header: RFC 9110 section 5.5
 
 
 def check_extension_providers(providers: tuple[ExtensionProvider, ...]) -> Iterator[Problem]:
@@ -43,6 +45,7 @@ def check_extension_provider(provider: ExtensionProvider) -> Iterator[Problem]:
         if http.path_prefix and not http.path_prefix.startswith("/"):
             message = f"{http.path_prefix!r} does not start with a slash; it is put before the path of each request"
             yield Problem(("envoyExtAuthzHttp", "pathPrefix"), _CODE, message)
+        yield from under(("envoyExtAuthzHttp",), _check_headers(http))
     elif grpc is not None:
         yield from under(("envoyExtAuthzGrpc",), _check_authorizer(grpc))
     else:
@@ -59,8 +62,27 @@ def _check_authorizer(authorizer: EnvoyExtAuthzHttp | EnvoyExtAuthzGrpc) -> Iter
     yield from under(("timeout",), check_duration(authorizer.timeout))
     status = authorizer.status_on_error
     if status and not (status.isascii() and status.isdigit() and int(status) in _STATUSES):
-        yield Problem(("statusOnError",), _CODE, f'{status!r} is not a status that can be answered; write one such as "503"')
+        yield Problem(("statusOnError",), _CODE, f'{status!r} is not the status of an error; write one such as "503"')
     yield from _check_body(authorizer.include_request_body_in_check)
+
+
+def _check_headers(authorizer: EnvoyExtAuthzHttp) -> Iterator[Problem]:
+    for name, value in authorizer.include_additional_headers_in_check.items():
+        fault = names.header_name_fault(name)
+        if fault is None and not _VALUE.fullmatch(value):
+            fault = f"the value of {name} has characters that no header may have"
+        if fault:
+            yield Problem(("includeAdditionalHeadersInCheck", name), "MSH0126", fault)
+    for field, patterns in (
+        ("includeHeadersInCheck", authorizer.include_headers_in_check),
+        ("includeRequestHeadersInCheck", authorizer.include_request_headers_in_check),
+        ("headersToUpstreamOnAllow", authorizer.headers_to_upstream_on_allow),
+        ("headersToDownstreamOnDeny", authorizer.headers_to_downstream_on_deny),
+        ("headersToDownstreamOnAllow", authorizer.headers_to_downstream_on_allow),
+    ):
+        for index, pattern in enumerate(patterns):
+            if not pattern:
+                yield Problem((field, index), "MSH0126", "the name of the header is empty")
 
 
 def _check_body(body: RequestBody | None) -> Iterator[Problem]:
