@@ -24,16 +24,21 @@ PUBLIC = {
         "UpstreamError", "UpstreamProtocolError",
     ],
     "meshlib.lowlevel": [
-        "AsyncExchange", "Authorization", "CallRecord", "Connection", "Exchange", "Explanation", "FilterTrial", "Overrides",
-        "Peer", "Refusal", "Request", "RequestContext", "RuleTrial", "ServerRequest", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles", "authority_of",
-        "authorize", "explain",
+        "Admitted", "AsyncExchange", "Authorization", "CallRecord", "Connection", "Exchange", "Explanation", "FilterTrial",
+        "HANDSHAKE_TIMEOUT", "Listening", "NotAdmitted", "Overrides", "Peer", "Refusal", "Request", "RequestContext",
+        "RuleTrial", "ServerRequest", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles", "admit",
+        "authority_of", "authorize", "certified_for", "connection_of", "explain",
     ],
     "meshlib.testing": ["DEFAULT_RETRY", "FakeClock", "StaticControl", "service", "snapshot", "static_mesh"],
     "meshlib_integrations.asgi": ["MeshMiddleware"],
-    "meshlib_integrations.gunicorn": ["post_worker_init", "pre_request", "worker_exit"],
+    "meshlib_integrations.gunicorn": [
+        "SyncMeshWorker", "ThreadMeshWorker", "UvicornMeshWorker", "post_worker_init", "pre_request", "worker_exit",
+    ],
     "meshlib_integrations.httpx": ["AsyncMeshTransport", "MeshTransport"],
     "meshlib_integrations.httpx2": ["AsyncMeshTransport", "MeshTransport"],
     "meshlib_integrations.requests": ["MeshAdapter", "MeshResponse"],
+    "meshlib_integrations.uvicorn": ["MeshH11Protocol", "MeshProtocol"],
+    "meshlib_integrations.werkzeug": ["MeshRequestHandler"],
     "meshlib_integrations.wsgi": ["MeshMiddleware"],
 }  # fmt: skip
 

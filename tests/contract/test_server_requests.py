@@ -64,7 +64,7 @@ CASES: dict[str, tuple[bytes, set[int]]] = {
 H11 = ("uvicorn h11", "hypercorn")
 TARGET_CUT = ("uvicorn httptools", "gunicorn uvicorn worker", "granian")
 UNDERSCORES_DROPPED = ("gunicorn asgi worker", "gunicorn sync", "gunicorn gthread", "werkzeug")
-IGNORES_CLOSE = ("gunicorn asgi worker", "gunicorn gthread")  # what the application says about the connection
+IGNORES_CLOSE = ("gunicorn asgi worker",)  # what the application says about the connection
 
 EXCEPTIONS: dict[str, dict[tuple[str, ...], set[int]]] = {
     # The server cuts scheme, host and fragment off before anybody can see them; the application sees /admin, as the gate does.
