@@ -171,7 +171,7 @@ def _on_values(match: HeaderMatch, values: Callable[[Inspection], Sequence[bytes
     assert of_value is not None
     invert, missing = match.invert, (b"",) if match.treat_missing_as_empty else ()
     # An inverted match holds if no value matches; read generously (below a negation in ALLOW), if one does not.
-    every = reading.every or (invert and reading.action is not Action.ALLOW)
+    every = reading.every or (invert and not reading.allow)
 
     def matched(inspection: Inspection) -> bool:
         found = values(inspection) or missing
