@@ -52,6 +52,7 @@ class Identities:
             kek,
             CaSettings(
                 trust_domain=settings.trust_domain,
+                max_ttl=settings.certificate_ttl,
                 control_names=_names(listen),
                 witness=ca_witness_file(settings.data),
                 own=own,

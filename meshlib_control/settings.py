@@ -14,6 +14,8 @@ DEFAULT_XDS_PORT = 15012  # Istio's secure xDS port
 DEFAULT_INSECURE_XDS_PORT = 15010  # Istio's plaintext xDS port
 DEFAULT_CA_PORT = 15013
 DEFAULT_ADMIN_PORT = 15014  # Istio's control plane monitoring port
+MIN_TTL = 10.0  # seconds, of workloads' certificates: below, renewals and clocks get in each other's way
+MAX_TTL = 7 * 86400.0
 DEFAULT_ADMIN = f"http://127.0.0.1:{DEFAULT_ADMIN_PORT}"
 
 
@@ -77,6 +79,7 @@ class Security:
     # An authority of one's own instead of a self-signed one: chain (its own certificate first) and key, PEM.
     ca_chain: Path | None = None
     ca_chain_key: Path | None = None
+    certificate_ttl: float = 86400.0  # seconds; workloads renew at half of it
     jwt_issuers: Path | None = None  # who else may say who a caller is
     # What this machine keeps beside the store: the REST API's token, the key of an embedded store's authority, and its memory
     # of the authority.
@@ -162,6 +165,13 @@ class Settings:
 
 
 def _check_security(security: Security, store: str) -> None:
+    if not MIN_TTL <= security.certificate_ttl <= MAX_TTL:
+        raise SettingsError(
+            f"certificates of {security.certificate_ttl:g} s",
+            where="--certificate-ttl",
+            why=f"expected {MIN_TTL:g} s to {MAX_TTL / 86400:g} days",
+            next_step="24 hours (86400) is the default.",
+        )
     if (security.ca_chain is None) != (security.ca_chain_key is None):
         raise SettingsError(
             "half of a certificate authority",

@@ -112,6 +112,14 @@ from meshlib_control.settings import (
 )
 @click.option("--ca-chain-key", type=click.Path(path_type=Path), metavar="FILE", help="The private key of --ca-chain (PEM).")
 @click.option(
+    "--certificate-ttl",
+    type=float,
+    default=86400.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long certificates of workloads are good; they are renewed at half of it.",
+)
+@click.option(
     "--jwt-issuers", type=click.Path(path_type=Path), metavar="FILE", help="Who else may say who a caller is: OIDC, Kubernetes."
 )
 @click.option(
@@ -177,6 +185,7 @@ def _security(options: dict[str, Any], data: Path) -> Security:
         ca_key=options["ca_key"],
         ca_chain=options["ca_chain"],
         ca_chain_key=options["ca_chain_key"],
+        certificate_ttl=options["certificate_ttl"],
         jwt_issuers=options["jwt_issuers"],
         data=data,
     )
