@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -53,6 +54,7 @@ class IssueLog:
         self._limit = limit
         self._clock = clock
         self._waiting: deque[IssueRecord] = deque()
+        self._appending = threading.Lock()  # a queue must not grow under somebody who reads it
         self._flushing = asyncio.Lock()
         self.problem = ""  # why records are waiting
 
@@ -66,7 +68,8 @@ class IssueLog:
 
     def append(self, record: IssueRecord) -> None:
         """From any thread; never waits."""
-        self._waiting.append(record)
+        with self._appending:
+            self._waiting.append(record)
         audit.info(
             "issued %s to %s, valid until %.0f, for %s, CSR %s",
             record.serial, record.identity, record.not_after, record.caller, record.csr,
@@ -75,7 +78,7 @@ class IssueLog:
     async def flush(self) -> None:
         """Write what waits.  Raises `StoreError`; what was not written waits on."""
         async with self._flushing:
-            while batch := list(islice(self._waiting, BATCH)):
+            while batch := self._batch():
                 key = f"{PREFIX}{max(record.not_after for record in batch):012.0f}-{secrets.token_hex(8)}"
                 try:
                     await self._store.put(key, b"\n".join(map(msgspec.json.encode, batch)), expect=0)
@@ -84,6 +87,10 @@ class IssueLog:
                     log.debug("%s was written already", key)
                 for _ in batch:
                     self._waiting.popleft()
+
+    def _batch(self) -> list[IssueRecord]:
+        with self._appending:
+            return list(islice(self._waiting, BATCH))
 
     async def run(self) -> None:
         """Flush again and again."""
@@ -100,8 +107,9 @@ class IssueLog:
     async def records(self) -> list[IssueRecord]:
         """All that is kept, oldest first.  Raises `StoreError`."""
         entries = await self._store.scan(PREFIX)
-        found = [record for entry in entries for record in _read(entry.key, entry.value)]
-        return sorted(found, key=lambda record: (record.issued, record.serial))
+        # A batch whose writing was interrupted may be there twice.
+        found = {record.serial: record for entry in entries for record in _read(entry.key, entry.value)}
+        return sorted(found.values(), key=lambda record: (record.issued, record.serial))
 
     async def exists(self) -> bool:
         """Whether anything was ever issued from this store, as far as it can tell."""

@@ -19,7 +19,8 @@ import msgspec
 from msgspec.structs import replace
 
 from meshlib.lowlevel import SpiffeId
-from meshlib_control.ca.errors import CallerRefused
+from meshlib_control.ca.errors import CallerRefused, KeyUnusable
+from meshlib_control.ca.keys import KeyEncryptionKey
 from meshlib_control.ca.names import check_workload
 from meshlib_control.errors import Conflict, ControlServiceError, StoreError
 from meshlib_control.store.model import Store
@@ -65,14 +66,27 @@ class TokenRecord(msgspec.Struct, frozen=True):
     used: float = 0.0
     by: str = ""
     redemption: str = ""  # random: tells whose compare-and-set it was when the answer got lost
+    tag: bytes = b""  # authenticates all of the above
 
 
 class JoinTokens:
-    """Those of one trust domain, over a store."""
+    """Those of one trust domain, over a store.
 
-    def __init__(self, store: Store, trust_domain: str, *, clock: Callable[[], float] = time.time) -> None:
+    `kek`: authenticates records, so that who can write to the store, but does not have the key, cannot make a token.  None
+    leaves that to the access rules of the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        trust_domain: str,
+        *,
+        kek: KeyEncryptionKey | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._trust_domain = trust_domain
+        self._kek = kek
         self._clock = clock
 
     async def create(self, identity: SpiffeId, *, ttl: float = MAX_TTL, cidr: str = "", author: str = "") -> JoinToken:
@@ -88,7 +102,7 @@ class JoinTokens:
         now = self._clock()
         name = _hash(secret)
         record = TokenRecord(name[:ID_LENGTH], str(identity), now, now + ttl, author, network)
-        await self._store.put(PREFIX + name, msgspec.json.encode(record), expect=0)
+        await self._store.put(PREFIX + name, self._written(PREFIX + name, record), expect=0)
         log.info("join token %s made for %s by %s", record.id, identity, author or "an operator")
         return JoinToken(record.id, secret, identity, record.expires, network)
 
@@ -99,11 +113,12 @@ class JoinTokens:
         if entry is None:
             raise CallerRefused("no such join token")
         record = _read(key, entry.value)
+        self._check_authentic(key, record)
         now = self._clock()
         self._check(record, address, now)
         used = replace(record, used=now, by=address, redemption=secrets.token_hex(16))
         try:
-            await self._store.put(key, msgspec.json.encode(used), expect=entry.revision)
+            await self._store.put(key, self._written(key, used), expect=entry.revision)
         except StoreError as error:
             # The answer may have been lost on the way, or the request repeated below us: the record tells who won.
             found = await self._store.get(key)
@@ -140,6 +155,20 @@ class JoinTokens:
                 pruned += 1
         return pruned
 
+    def _written(self, key: str, record: TokenRecord) -> bytes:
+        if self._kek is not None:
+            record = replace(record, tag=self._kek.authenticate(key, _content(record)))
+        return msgspec.json.encode(record)
+
+    def _check_authentic(self, key: str, record: TokenRecord) -> None:
+        if self._kek is None:
+            return
+        try:
+            self._kek.verify(key, _content(record), record.tag)
+        except KeyUnusable as error:
+            log.error("join token %s was not made by this mesh: somebody writes to the store (%s)", record.id, error)
+            raise CallerRefused(f"join token {record.id} is forged") from error
+
     def _check(self, record: TokenRecord, address: str, now: float) -> None:
         if record.used:
             # Not a mistake that workloads make: somebody else has the token.
@@ -155,6 +184,10 @@ class JoinTokens:
 def _hash(secret: str) -> str:
     # Not a password: 256 random bits need no salt and no stretching, and are found by their hash.
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _content(record: TokenRecord) -> bytes:
+    return msgspec.json.encode(replace(record, tag=b""))
 
 
 def _read(key: str, value: bytes) -> TokenRecord:

@@ -11,7 +11,7 @@ from meshlib_control.ca.errors import CallerRefused, IdentityRefused
 from meshlib_control.ca.tokens import KEPT, JoinTokens, TokenError
 from meshlib_control.errors import StoreError
 from meshlib_control.store.memory import MemoryStore
-from tests.support.authority import RATINGS, REVIEWS, TRUST_DOMAIN, SettableClock
+from tests.support.authority import RATINGS, REVIEWS, TRUST_DOMAIN, SettableClock, new_kek
 
 
 class LosingStore(MemoryStore):
@@ -153,6 +153,27 @@ async def test_old_tokens_are_forgotten_and_a_replay_is_noticed_until_then(caplo
     fresh = await tokens.create(RATINGS)
     assert await tokens.prune() == 1
     assert [record.id for record in await tokens.list()] == [fresh.id]
+
+
+async def test_who_can_write_to_the_store_cannot_make_a_token() -> None:
+    store, kek = MemoryStore(), new_kek()
+    tokens = JoinTokens(store, TRUST_DOMAIN, kek=kek)
+    stranger = JoinTokens(store, TRUST_DOMAIN)
+    forged = await stranger.create(REVIEWS)
+    with pytest.raises(CallerRefused, match="is forged"):
+        await tokens.redeem(forged.secret)
+    made = await tokens.create(REVIEWS)
+    (entry,) = await store.scan(f"ca/tokens/{made.id}")
+    for change in (b'"expires":1', b"/sa/reviews"):
+        await store.put(entry.key, entry.value.replace(change, change[:-1] + b"2"))
+        with pytest.raises(CallerRefused, match="is forged"):
+            await tokens.redeem(made.secret)
+    (other,) = await store.scan(f"ca/tokens/{forged.id}")
+    await store.put(other.key, entry.value)  # a good record under the hash of another secret
+    with pytest.raises(CallerRefused, match="is forged"):
+        await tokens.redeem(forged.secret)
+    await store.put(entry.key, entry.value)
+    assert await tokens.redeem(made.secret)
 
 
 async def test_a_lost_answer_to_a_redemption_that_was_written_is_no_failure() -> None:
