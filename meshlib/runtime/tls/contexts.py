@@ -252,6 +252,13 @@ def _build(material: Material, trust: TrustBundles, *, server: bool, minimum_ver
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     if server:
         context.num_tickets = 0
+        context.sni_callback = _note_name
     load_material(context, material)
     context.load_verify_locations(cadata=roots)
     return context
+
+
+def _note_name(tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+    """For policies that look at the name (``connection.sni``); the certificate is the same for all of them."""
+    if isinstance(tls, Checked):
+        tls.server_name = name

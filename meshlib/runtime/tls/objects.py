@@ -39,6 +39,7 @@ class Checked:
     check: Check | None = None  # set right after wrapping; without one, no handshake succeeds
     peer: Peer | None = None
     verified = False
+    server_name: str | None = None  # of a server: what the client has asked for (SNI)
     _sslobj: Any
 
     def _finish(self) -> None:
