@@ -14,8 +14,8 @@ _VALIDATOR = "envoy.tls.cert_validator.spiffe"
 
 
 def secret_names(world: World, scope: Scope) -> Iterator[str]:
-    """Names of all secrets.  There are no others: keys stay with the workloads that made them."""
-    if world.trust.secure and world.trust.roots:
+    """Names of all secrets.  There are no others: keys stay with the workloads that made them, and grpcio has files."""
+    if world.trust.secure and world.trust.roots and scope.flavour != "grpc":
         yield TRUST_BUNDLE
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from meshlib.model.cluster import Cluster, Discovery
 from meshlib.model.endpoint import Endpoint
-from meshlib.model.listener import VIRTUAL_OUTBOUND, Listener
+from meshlib.model.identity import TrustBundles
+from meshlib.model.listener import INBOUND_PREFIX, TRUST_BUNDLE, VIRTUAL_OUTBOUND, InboundListener, Listener, MtlsMode
 from meshlib.model.route import (
     DirectResponse,
     Forward,
@@ -24,7 +25,7 @@ from meshlib.model.route import (
 from meshlib.model.snapshot import ClusterConfig, Snapshot
 from meshlib.xds.join import Joined, Roots, cluster_names, join, select_virtual_host
 from meshlib.xds.states import ResourceKey, ResourceState, Status
-from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET
 
 AUTHORITY = "reviews:80"
 
@@ -313,3 +314,80 @@ def test_order_of_arrival_does_not_matter_and_no_target_is_ever_incomplete(
             assert all(config.cluster is not None or config.error for config in target.clusters.values())
     last = control.joined.snapshot
     assert last.targets.keys() | last.absent.keys() | last.broken.keys() == {AUTHORITY}
+
+
+# --- what is served, and whom to believe
+
+
+class Server:
+    """A process that serves port 9080 and has an identity."""
+
+    def __init__(self, *ports: int, trust: bool = True) -> None:
+        self.roots = Roots(ports=ports or (9080,), trust=trust)
+        self.states: dict[ResourceKey, ResourceState] = {}
+        self.joined = Joined(Snapshot(), {})
+
+    def receive(self, *states: tuple[str, str, ResourceState]) -> Snapshot:
+        self.states |= {(type_url, name): state for type_url, name, state in states}
+        self.joined = join(self.states, self.roots, self.joined.snapshot)
+        return self.joined.snapshot
+
+
+def inbound(mode: MtlsMode = MtlsMode.STRICT, port: int = 9080) -> InboundListener:
+    return InboundListener(f"{INBOUND_PREFIX}{port}", port, mode)
+
+
+SERVED = f"{INBOUND_PREFIX}9080"
+
+
+def test_served_ports_and_trust_are_asked_for() -> None:
+    server = Server(9080, 9081)
+    snapshot = server.receive()
+    assert server.joined.wanted[LISTENER] == {VIRTUAL_OUTBOUND, SERVED, f"{INBOUND_PREFIX}9081"}
+    assert server.joined.wanted[SECRET] == {TRUST_BUNDLE}
+    assert (snapshot.inbound, snapshot.trust) == ({}, None)
+
+
+def test_who_has_no_identity_asks_for_no_trust() -> None:
+    server = Server(trust=False)
+    server.receive()
+    assert server.joined.wanted[SECRET] == frozenset()
+
+
+def test_each_port_appears_by_itself() -> None:
+    server = Server(9080, 9081)
+    strict = inbound()
+    snapshot = server.receive((LISTENER, SERVED, held(strict)))
+    assert snapshot.inbound == {9080: strict}
+    again = server.receive((LISTENER, SERVED, held(inbound())))
+    assert again is snapshot
+    assert server.receive((LISTENER, SERVED, held(inbound(MtlsMode.DISABLE)))).inbound[9080].mtls is MtlsMode.DISABLE
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        missing(),
+        ResourceState(Status.NACKED, error="x"),
+        ResourceState(Status.TIMEOUT, error="x"),
+        ResourceState(Status.REQUESTED),
+    ],
+    ids=["deleted", "refused", "silence", "asked again"],
+)
+def test_what_held_for_a_port_holds_until_something_else_is_said(state: ResourceState) -> None:
+    """gRFC A88: nothing but another listener changes it, whatever the session keeps."""
+    server = Server()
+    trust = TrustBundles({"td": (b"root",)})
+    before = server.receive((LISTENER, SERVED, held(inbound())), (SECRET, TRUST_BUNDLE, held(trust)))
+    after = server.receive((LISTENER, SERVED, state), (SECRET, TRUST_BUNDLE, state))
+    assert after is before
+    assert (after.inbound[9080].mtls, after.trust) == (MtlsMode.STRICT, trust)
+
+
+def test_trust_changes_as_a_whole() -> None:
+    server = Server()
+    one, two = TrustBundles({"td": (b"1",)}), TrustBundles({"td": (b"1", b"2")})
+    first = server.receive((SECRET, TRUST_BUNDLE, held(one)))
+    assert first.trust is one
+    assert server.receive((SECRET, TRUST_BUNDLE, held(TrustBundles({"td": (b"1",)})))) is first
+    assert server.receive((SECRET, TRUST_BUNDLE, held(two))).trust is two
