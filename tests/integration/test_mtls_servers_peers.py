@@ -60,6 +60,7 @@ def test_what_is_known_of_a_connection_is_found_out_once(served: Served) -> None
         if served.kind.keeps_alive:
             assert client.who()["connection"] == first["connection"]
     assert (first["tls"], first["port"], first["remote"]) == (True, served.port, "127.0.0.1")
+    assert first["server_name"] == "localhost"
     assert first["scheme"] == "http"  # as in the URL that the caller calls
 
 

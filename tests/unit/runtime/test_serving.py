@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from meshlib import RequestContext, carried, current_request
-from meshlib.lowlevel import ServerRequest
-from meshlib.runtime.serving import Inbound
+from meshlib.flow.inbound import NO_POLICY, InboundPlan
+from meshlib.lowlevel import Connection, Peer, ServerRequest, SpiffeId
+from meshlib.model.listener import MtlsMode
+from meshlib.runtime.serving import POLICY_UNKNOWN, Inbound
 
 DEADLINE = 30.0
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -154,3 +156,40 @@ def test_a_forked_child_serves_nothing_yet(draining: Inbound) -> None:
     assert draining.active == 0
     with draining.serve(request()):
         assert draining.active == 1
+
+
+# --- plans
+
+STRICT, PERMISSIVE = InboundPlan(mtls=MtlsMode.STRICT), InboundPlan(mtls=MtlsMode.PERMISSIVE)
+ALICE = Peer(SpiffeId("td1", "/ns/default/sa/alice"))
+
+
+def arriving(port: int, peer: Peer | None = None) -> ServerRequest:
+    connection = Connection(local_port=port, tls=peer is not None, peer=peer)
+    return ServerRequest("GET", b"/", [(b"host", b"reviews")], connection=connection)
+
+
+def test_each_port_has_its_plan_and_others_the_strictest_one() -> None:
+    """A port that no plan names is a way around those that they name."""
+    inbound = Inbound()
+    assert inbound.plan(8080) is NO_POLICY
+    inbound.publish({8080: PERMISSIVE, 8443: STRICT})
+    assert [inbound.plan(port) for port in (8080, 8443, 9999, 0)] == [PERMISSIVE, STRICT, STRICT, STRICT]
+    inbound.publish({8080: PERMISSIVE})
+    assert inbound.plan(9999) is PERMISSIVE
+    inbound.publish({}, STRICT)
+    assert inbound.plan(8080) is STRICT
+
+
+@pytest.mark.parametrize(("plan", "peer", "status"), [
+    (STRICT, None, 403), (STRICT, ALICE, None), (PERMISSIVE, None, None), (PERMISSIVE, ALICE, None),
+    (POLICY_UNKNOWN, None, 403), (POLICY_UNKNOWN, ALICE, 503),
+])  # fmt: skip
+def test_a_plan_holds_for_the_next_request(plan: InboundPlan, peer: Peer | None, status: int | None) -> None:
+    inbound = Inbound()
+    inbound.publish({8080: plan})
+    serving = inbound.serve(arriving(8080, peer))
+    assert (serving.refusal and serving.refusal.status) == status
+    if status is None:
+        with serving:
+            assert serving.context.peer is peer
