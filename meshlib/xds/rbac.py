@@ -176,7 +176,7 @@ def _header(matcher: route_pb2.HeaderMatcher, problems: Problems, field: str) ->
             problems.add(f"{field}.name", matcher.name, ":authority, :method or :path, if a pseudo header")
     elif name.startswith("grpc-"):  # gRFC A41: not every data plane shows them to policies
         problems.add(f"{field}.name", matcher.name, "a header that policies may look at, not one of gRPC's own")
-    elif _HEADER_NAME.fullmatch(name) is None:
+    elif name and _HEADER_NAME.fullmatch(name) is None:
         problems.add(f"{field}.name", matcher.name, "a header name (RFC 9110 section 5.1)")
     return Header(found)
 
