@@ -85,12 +85,9 @@ def test_one_rule_is_exactly_istios() -> None:
 
 
 def test_every_field_of_a_rule() -> None:
-    rule = (
-        """{issuer: https://a, audiences: [x, y], jwks: 'KEYS', fromHeaders: [{name: X-Jwt, prefix: "JWT "}, {name: x}],
-      fromParams: [t], fromCookies: [c], outputPayloadToHeader: x-payload, forwardOriginalToken: true,
-      outputClaimToHeaders: [{header: x-sub, claim: a.b}], spaceDelimitedClaims: [roles, scope]}"""
-        % KEYS
-    )
+    rule = f"""{{issuer: https://a, audiences: [x, y], jwks: '{KEYS}', fromParams: [t], fromCookies: [c],
+      fromHeaders: [{{name: X-Jwt, prefix: "JWT "}}, {{name: x}}], outputPayloadToHeader: x-payload, forwardOriginalToken: true,
+      outputClaimToHeaders: [{{header: x-sub, claim: a.b}}], spaceDelimitedClaims: [roles, scope]}}"""
     assert providers(compiled(world(policy(rule))))["origins-0"] == {
         "issuer": "https://a",
         "audiences": ["x", "y"],
