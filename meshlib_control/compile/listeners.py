@@ -22,6 +22,9 @@ PROXY_PORT: Final = 15001
 
 PROXY_LISTENER: Final = f"{PROXY_ADDRESS}_{PROXY_PORT}"
 
+DEFAULT_NORMALIZATION: Final = "BASE"
+"""What clients do unless a listener says otherwise."""
+
 _DEFAULT_PORT = 80
 _ROUTER = "envoy.filters.http.router"
 _MANAGER = "envoy.filters.network.http_connection_manager"
@@ -50,6 +53,8 @@ def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | N
     if routes is None:
         return None
     manager = _manager(name)
+    if scope.flavour == "meshlib" and world.settings.path_normalization != DEFAULT_NORMALIZATION:
+        set_normalization(manager, world.settings.path_normalization)
     manager.rds.route_config_name = routes
     manager.rds.config_source.CopyFrom(ads())
     return _api_listener(name, manager)

@@ -13,17 +13,25 @@ from typing import get_args
 import pytest
 
 from meshlib_control.compile import Flavour, Node, compile_document
-from tests.support.configuring import world
+from meshlib_control.compile.node import ServedPort
+from meshlib_control.compile.trust import Trust
+from tests.support.configuring import INSECURE, world
 
 FOLDER = Path(__file__).parent
 CASES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+IDENTITIES = frozenset({"mtls"})
+"""Cases of a mesh with identities.  The others show what it is like without."""
+
+TRUST = Trust("td1", ("cluster.local",), {"td1": "(roots of td1, in PEM)"})
+SERVED = (ServedPort(9080, 8080), ServedPort(9081, 8081, "tcp"))
 
 
 @pytest.mark.parametrize("flavour", get_args(Flavour))
 @pytest.mark.parametrize("case", CASES)
 def test_resources_are_the_golden_ones(case: str, flavour: Flavour) -> None:
-    node = Node(flavour=flavour, namespace="default", labels={"app": "web"})
-    found = compile_document(world((FOLDER / f"{case}.yaml").read_text()), node)
+    secure = case in IDENTITIES
+    node = Node(flavour=flavour, namespace="default", labels={"app": "web"}, ports=SERVED if secure else ())
+    found = compile_document(world((FOLDER / f"{case}.yaml").read_text(), trust=TRUST if secure else INSECURE), node)
     golden = FOLDER / f"{case}.{flavour}.json"
     if os.environ.get("MESHLIB_UPDATE_GOLDEN"):
         golden.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
