@@ -300,6 +300,71 @@ _ROWS = (
         "`jwks` holds the private part of a key. It is not handed out, but whoever reads the configuration can sign tokens.",
         "Replace the key, and give its public part only.",
     ),
+    # Authorization: policies that protect less, or let in less, than they look like.
+    Code(
+        "MSH0321",
+        WARNING,
+        "policy about nobody",
+        "No known workload has the labels that the AuthorizationPolicy selects, so it protects nothing.",
+        "Correct the selector, or the labels of the workloads.",
+    ),
+    Code(
+        "MSH0322",
+        INFO,
+        "unknown identity",
+        "A policy names a namespace or trust domain that is not known here.",
+        "Correct the name; nothing, if only callers are there.",
+    ),
+    Code(
+        "MSH0323",
+        ERROR,
+        "authorizer that cannot be asked",
+        "The extension provider of a CUSTOM policy does not exist, has no service, or is not the only one of a workload.",
+        "Add it to MeshConfig's `extensionProviders`, or correct the name. Until then, what the policy matches is refused.",
+    ),
+    Code(
+        "MSH0324",
+        WARNING,
+        "identity of plaintext callers",
+        "A rule excludes identities where callers may have none. Here they are refused in doubt; Envoy lets them in.",
+        "Make mTLS STRICT for the workloads with a PeerAuthentication.",
+    ),
+    Code(
+        "MSH0325",
+        WARNING,
+        "wider on TCP",
+        "A rule that does not allow asks for something of requests; on TCP ports that part is left out, and it matches more.",
+        "Name the ports that it is for.",
+    ),
+    Code(
+        "MSH0326",
+        WARNING,
+        "never allows on TCP",
+        "A rule that allows asks for something of requests; on TCP ports it never matches.",
+        "Allow connections by ports, identities and addresses in a rule of their own.",
+    ),
+    Code(
+        "MSH0327",
+        WARNING,
+        "not an expression",
+        "A value looks like a regular expression or a pattern, and is compared as it is.",
+        "Use an asterisk at the start or the end, or a template in paths.",
+    ),
+    Code("MSH0328", WARNING, "condition that never holds", "No request can have this value.", "Correct it."),
+    Code(
+        "MSH0329",
+        INFO,
+        "host without port",
+        "Clients send the port with the host unless it is the default one, and a host without it does not allow that.",
+        "Allow the host with `:*` too.",
+    ),
+    Code(
+        "MSH0330",
+        WARNING,
+        "tokens that nobody verifies",
+        "A rule asks for something of a token, and no RequestAuthentication has tokens verified for these workloads.",
+        "Add a RequestAuthentication.",
+    ),
 )
 
 CODES = {row.id: row for row in _ROWS}

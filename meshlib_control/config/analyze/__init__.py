@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from meshlib_control.config.analyze.authorization import check_authorization
 from meshlib_control.config.analyze.effects import check_effects
 from meshlib_control.config.analyze.landscape import Instances, Issue, KnownPort, KnownService, Landscape, Services
 from meshlib_control.config.analyze.mtls import check_mtls
@@ -37,6 +38,7 @@ def analyze(
         *check_references(land),
         *check_effects(land, grpc_clients=grpc_clients),
         *check_mtls(land, grpc_clients=grpc_clients),
+        *check_authorization(land),
     ]
     findings = [_finding(issue) for issue in issues]
     return sorted(findings, key=lambda f: (f.file, f.line, f.column, f.resource, f.field, f.code))

@@ -116,6 +116,8 @@ class Landscape:
         self.virtual_services = resources.of("VirtualService")
         self.destination_rules = resources.of("DestinationRule")
         self.peer_authentications = resources.of("PeerAuthentication")
+        self.request_authentications = resources.of("RequestAuthentication")
+        self.authorization_policies = resources.of("AuthorizationPolicy")
         declared = [service for resource in resources.of("ServiceEntry") for service in self._declared(resource)]
         known: list[tuple[str, KnownService]] = [(service.host, service) for service in (*_flat(services), *declared)]
         self.known = tuple(service for _, service in known)
