@@ -1,10 +1,12 @@
 """The client's side of a call: the order of mechanisms, written once.
 
-    route → overall deadline → cluster → request limit → [ endpoint → attempt → worth a retry? → budget → backoff ] → outcome
+    path → route → overall deadline → cluster → request limit → [ endpoint → attempt → worth a retry? → budget → backoff ]
+        → outcome
 
 Each stands where it does for a reason:
 
-1. **Route** first: everything after it is the route's policy.  A direct response ends the call before it can use anything up.
+1. **Path** in its canonical form: routes look at it, and it is what goes on the wire, as in Envoy, so both sides see the same.
+   Then the **route**: everything after it is its policy.  A direct response ends the call before it can use anything up.
 2. **Deadline** next, before anything may wait: it covers every retry and every backoff (Envoy's route timeout), and it is the
    tightest of the route's, the caller's, and what is left of the request that this process is serving.
 3. **Cluster**: one draw of the weighted split.  Retries keep it, as in Envoy, or a 1 % canary would get more than 1 %.
@@ -38,6 +40,7 @@ from meshlib.model.cluster import Discovery
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.policy.balancing import Host
+from meshlib.policy.paths import canonical_text
 from meshlib.policy.retrying import Retry, backoff, strategy_wait
 from meshlib.policy.rng import Rng
 from meshlib.wire.errors import NoIdentity, TlsFailed
@@ -92,6 +95,10 @@ class Served:
 
 def client_flow(call: Call, destination: Destination, record: CallRecord, rng: Rng) -> ClientFlow:
     """Drive with an Outcome for each Attempt and the new time for each Sleep.  Raises errors.CallError."""
+    path = canonical_text(call.path, destination.normalization)
+    if path is None:
+        raise errors.RequestError(f"{call.path!r} is no path to call: Envoy answers 400 to it; it must not contain %00")
+    call.path = path
     plan = destination.plan(call, rng)
     if plan is None:
         raise errors.RouteNotFound(f"no route of {call.authority} matches {call.method} {call.path}", authority=call.authority)

@@ -43,13 +43,14 @@ class Plan:
 class Destination:
     """One authority: its compiled routes."""
 
-    __slots__ = ("_plans", "_router", "attempt_count_header", "authority", "target", "upstreams")
+    __slots__ = ("_plans", "_router", "attempt_count_header", "authority", "normalization", "target", "upstreams")
 
     def __init__(self, target: Target, upstreams: Mapping[str, Upstream]) -> None:
         """Raises ValueError when a route cannot be compiled (a regex that RE2 refuses)."""
         host = target.virtual_host
         self.target = target
         self.authority = target.authority
+        self.normalization = target.normalization
         self.upstreams = upstreams
         self.attempt_count_header = host.attempt_count_header
         self._router = Router(host)

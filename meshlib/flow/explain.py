@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meshlib.model.call import Call
+from meshlib.model.request import DEFAULT_PORTS
 from meshlib.model.route import DirectResponse, Forward, Route, RouteMatch, VirtualHost
 from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
 from meshlib.policy.matching import compile_header, compile_query, is_grpc
+from meshlib.policy.paths import canonical_text
 from meshlib.policy.routing import compile_path
 from meshlib.xds.decode import decode
 from meshlib.xds.join import Roots, join
@@ -76,7 +78,10 @@ def explain(
     if found is None:
         return _without_target(snapshot, authority)
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    return _with_target(found, Call(method, authority, target, raw))
+    path = canonical_text(target, found.normalization)
+    if path is None:
+        return Explanation(authority, "no_route", f"{target!r} is no path to call", found.virtual_host.name)
+    return _with_target(found, Call(method, authority, path, raw, host=authority.removesuffix(f":{DEFAULT_PORTS['http']}")))
 
 
 def _without_target(snapshot: Snapshot, authority: str) -> Explanation:

@@ -46,7 +46,8 @@ class Overrides:
 class Call:
     """What matching and balancing may look at.  A plain slotted class: one is made for every request.
 
-    ``path`` is the origin-form target with its query, exactly as it goes on the wire.  ``deadline`` is on the clock that the
+    ``path`` is the origin-form target with its query; the flow makes it canonical, and so it goes on the wire.  ``host`` is
+    what the Host header says, which need not have the port (Envoy's ``:authority``).  ``deadline`` is on the clock that the
     flow is driven with (monotonic seconds); it is the tightest of what the caller and the request being served allow.
     """
 
@@ -55,6 +56,7 @@ class Call:
         "deadline",
         "deadline_name",
         "headers",
+        "host",
         "inherited_attempt",
         "method",
         "overrides",
@@ -76,9 +78,11 @@ class Call:
         deadline_name: TimeoutName = "total",
         overrides: Overrides | None = None,
         inherited_attempt: int = 1,
+        host: str = "",
     ) -> None:
         self.method = method
         self.authority = authority  # lower case, with port: "reviews:80"
+        self.host = host or authority
         self.path = path
         self.headers = headers
         self.started = started

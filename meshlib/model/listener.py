@@ -14,6 +14,15 @@ VIRTUAL_OUTBOUND = "virtualOutbound"
 configuration has one virtual host, ``allow_any`` (the caller's own transport takes the call) or ``block_all``."""
 
 
+class PathNormalization(Enum):
+    """Istio ``MeshConfig.pathNormalization``.  DEFAULT is BASE."""
+
+    NONE = "NONE"
+    BASE = "BASE"
+    MERGE_SLASHES = "MERGE_SLASHES"
+    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """An API listener.  Exactly one of `route_config` and `route_config_name` is set."""
@@ -21,6 +30,7 @@ class Listener:
     name: str  # "reviews:80", as called
     route_config_name: str = ""
     route_config: RouteConfig | None = None
+    normalization: PathNormalization = PathNormalization.BASE  # of the paths that are called
 
 
 INBOUND_PREFIX = "xds.istio.io/grpc/lds/inbound/0.0.0.0:"
@@ -36,15 +46,6 @@ class MtlsMode(Enum):
     DISABLE = "DISABLE"  # plaintext only
     PERMISSIVE = "PERMISSIVE"  # both, told apart by the first bytes
     STRICT = "STRICT"  # mTLS only
-
-
-class PathNormalization(Enum):
-    """Istio ``MeshConfig.pathNormalization``.  DEFAULT is BASE."""
-
-    NONE = "NONE"
-    BASE = "BASE"
-    MERGE_SLASHES = "MERGE_SLASHES"
-    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
 
 
 HttpFilter = RbacFilter | JwtAuthentication | ExternalAuthorization

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.identity import TrustBundles
-from meshlib.model.listener import InboundListener
+from meshlib.model.listener import InboundListener, PathNormalization
 from meshlib.model.route import RouteConfig, VirtualHost
 
 
@@ -37,6 +37,7 @@ class Target:
     virtual_host: VirtualHost
     clusters: Mapping[str, ClusterConfig]
     route_config: RouteConfig | None = None
+    normalization: PathNormalization = PathNormalization.BASE
 
 
 @dataclass(frozen=True, slots=True)

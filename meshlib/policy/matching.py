@@ -61,8 +61,8 @@ def _pseudo(name: str) -> Callable[[Call], list[bytes]] | None:
     if name == ":scheme":
         return lambda call: [b"http"]
     if name in (":authority", "host"):
-        # The case-preserved authority is gone by now: hosts are compared in lower case everywhere in the mesh.
-        return lambda call: [call.authority.encode("latin-1", "replace")]
+        # As on the wire, without the scheme's port, but in lower case: that is how hosts are compared everywhere in the mesh.
+        return lambda call: [call.host.lower().encode("latin-1", "replace")]
     return None
 
 

@@ -64,6 +64,15 @@ def canonical_target(target: bytes, mode: PathNormalization) -> bytes | None:
     return None if canonical is None else canonical + mark + query
 
 
+def canonical_text(target: str, mode: PathNormalization) -> str | None:
+    """The same for a target that is text, on the client's side.  What has no path (``*``) is left alone."""
+    raw = target.encode("utf-8", "replace")
+    if is_plain(raw) or raw[:1] != b"/":
+        return target
+    canonical = canonical_target(raw, mode)
+    return None if canonical is None else canonical.decode("ascii")
+
+
 def _normalized(path: bytes, mode: PathNormalization) -> bytes | None:
     if mode is _DECODE and b"%" in path:
         path = _BACKSLASH.sub(rb"\\", _SLASH.sub(b"/", path))

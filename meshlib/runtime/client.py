@@ -22,6 +22,7 @@ from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.request import Request
 from meshlib.model.snapshot import Snapshot
 from meshlib.policy.balancing import Host
+from meshlib.policy.identity_headers import UNTRUSTED
 from meshlib.runtime.context import CURRENT
 from meshlib.runtime.destinations import Destinations
 from meshlib.runtime.drive import adrive, drive
@@ -37,8 +38,9 @@ from meshlib.wire.request import encode_head
 RESOLVE_TIMEOUT = 15.0
 """Seconds that a first call to a host waits for the control service's answer (gRFC A57's does-not-exist timer)."""
 
-_OURS = frozenset({ATTEMPT_COUNT, EXPECTED_TIMEOUT})
-"""An application that forwards all headers of its own request must not hand these on: they speak of another hop."""
+_OURS = UNTRUSTED | {ATTEMPT_COUNT, EXPECTED_TIMEOUT}
+"""An application that forwards all headers of its own request must not hand these on: they speak of another hop, or of who
+somebody is, which only certificates say."""
 
 
 class Control(Protocol):
@@ -113,7 +115,7 @@ class Client:
             if last is not None:
                 last.abandon()
                 last = None
-            head = self._head(request, headers, attempt)
+            head = self._head(request, call.path, headers, attempt)
             try:
                 last = await self._pools.for_loop(attempt.host, attempt.cluster, loop).send(
                     head,
@@ -163,7 +165,7 @@ class Client:
             if last is not None:
                 last.close()
                 last = None
-            head = self._head(request, headers, attempt)
+            head = self._head(request, call.path, headers, attempt)
             try:
                 last = self._pools.blocking(attempt.host, attempt.cluster).send(
                     head,
@@ -297,6 +299,7 @@ class Client:
             deadline_name=name,
             overrides=request.overrides,
             inherited_attempt=attempt,
+            host=request.host_header,
         )
         return call, CallRecord(request.authority, now), headers
 
@@ -307,10 +310,10 @@ class Client:
             headers.append((TRACEPARENT, child_traceparent(context.trace, self._rng)))
         headers.extend(pair for pair in context.forwarded if pair[0] not in present)
 
-    def _head(self, request: Request, headers: list[tuple[bytes, bytes]], attempt: Attempt) -> bytes:
+    def _head(self, request: Request, target: str, headers: list[tuple[bytes, bytes]], attempt: Attempt) -> bytes:
         return encode_head(
             request.method,
-            request.target,
+            target,
             [*headers, *attempt.headers] if attempt.headers else headers,
             authority=request.host_header,
             body_length=request.length,

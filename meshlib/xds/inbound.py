@@ -80,7 +80,7 @@ def decode_inbound(listener: listener_pb2.Listener, problems: Problems) -> Inbou
         name=listener.name,
         port=port,
         mtls=_mode(chains.keys()),
-        normalization=_normalization(manager, problems, field=field),
+        normalization=decode_normalization(manager, problems, field=field),
         filters=_filters(manager, problems, field=f"{field}.http_filters"),
         minimum_version=minimum_version,
     )
@@ -155,7 +155,8 @@ def _is_for_everything(config: route_pb2.RouteConfiguration) -> bool:
     return list(host.domains) == ["*"] and route.match.prefix == "/" and route.HasField("non_forwarding_action")
 
 
-def _normalization(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> PathNormalization:
+def decode_normalization(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> PathNormalization:
+    """The mode of ``MeshConfig.pathNormalization`` that a connection manager was made for."""
     asked = manager.normalize_path.value, manager.merge_slashes, manager.path_with_escaped_slashes_action
     found = _NORMALIZATIONS.get(asked)
     if found is None:

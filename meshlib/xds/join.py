@@ -8,7 +8,7 @@ Parts that did not change keep their identity.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshlib.model.cluster import Cluster, Discovery
 from meshlib.model.endpoint import Endpoint
@@ -149,9 +149,11 @@ def _target(run: _Pass, authority: str, before: Target | None) -> Target | _Abse
             clusters[name] = found
     if len(clusters) < len(names):
         return None
-    if before is not None and before.virtual_host is host and _same_clusters(clusters, before.clusters):
+    normalization = listener.normalization
+    known = before is not None and before.virtual_host is host and before.normalization is normalization
+    if before is not None and known and _same_clusters(clusters, before.clusters):
         return before
-    return Target(authority, host, clusters, config)
+    return Target(authority, host, clusters, config, normalization)
 
 
 def _kept(run: _Pass, before: Target) -> Target:
@@ -159,7 +161,7 @@ def _kept(run: _Pass, before: Target) -> Target:
     clusters = {name: _cluster(run, name) or config for name, config in before.clusters.items()}
     if _same_clusters(clusters, before.clusters):
         return before
-    return Target(before.authority, before.virtual_host, clusters, before.route_config)
+    return replace(before, clusters=clusters)
 
 
 def _same_clusters(clusters: Mapping[str, ClusterConfig], before: Mapping[str, ClusterConfig]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from meshlib.model.listener import Listener
+from meshlib.model.listener import Listener, PathNormalization
 from meshlib.xds.clusters import check_source
 from meshlib.xds.fields import allow_only, parse, seconds, unpack
+from meshlib.xds.inbound import decode_normalization
 from meshlib.xds.invalid import Problems
 from meshlib.xds.proto import listener_pb2
 from meshlib.xds.routes import decode_routes
@@ -16,6 +17,9 @@ _MANAGER_FIELDS = frozenset(
         "rds",
         "route_config",
         "http_filters",
+        "normalize_path",
+        "merge_slashes",
+        "path_with_escaped_slashes_action",
         # Not acted on: a prefix of statistics, the codec of a socket that an API listener does not have, and an idle
         # timeout that is looked at below.
         "stat_prefix",
@@ -40,15 +44,18 @@ def decode_listener(listener: listener_pb2.Listener, problems: Problems) -> List
     if seconds(manager.stream_idle_timeout, field=f"{field}.stream_idle_timeout", problems=problems):
         problems.describe(f"{field}.stream_idle_timeout", "set", "unset or 0s")
     _check_filters(manager, problems, field=f"{field}.http_filters")
+    normalization = PathNormalization.BASE  # Istio's default; a control service that says nothing means it
+    if manager.HasField("normalize_path") or manager.merge_slashes or manager.path_with_escaped_slashes_action:
+        normalization = decode_normalization(manager, problems, field=field)
     match manager.WhichOneof("route_specifier"):
         case "rds":
             check_source(manager.rds.config_source, problems, field=f"{field}.rds.config_source")
             if not manager.rds.route_config_name:
                 problems.add(f"{field}.rds.route_config_name", "", "a name")
-            return Listener(listener.name, route_config_name=manager.rds.route_config_name)
+            return Listener(listener.name, route_config_name=manager.rds.route_config_name, normalization=normalization)
         case "route_config":
             routes = decode_routes(manager.route_config, problems, field=f"{field}.route_config")
-            return Listener(listener.name, route_config=routes)
+            return Listener(listener.name, route_config=routes, normalization=normalization)
         case _:
             problems.describe(field, "no route_specifier", "rds or route_config")
             return nothing

@@ -57,6 +57,8 @@ def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | N
         set_normalization(manager, world.settings.path_normalization)
     manager.rds.route_config_name = routes
     manager.rds.config_source.CopyFrom(ads())
+    if scope.flavour == "meshlib":
+        set_normalization(manager, world.settings.path_normalization)
     return _api_listener(name, manager)
 
 

@@ -85,7 +85,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (listener(http_filters=[{"name": "x"}, ROUTER]), "api_listener.api_listener.http_filters[0]"),
     (listener(http_filters=[{"name": "x", "is_optional": True}]), "api_listener.api_listener.http_filters"),
     (listener(stream_idle_timeout="5s"), "api_listener.api_listener.stream_idle_timeout"),
-    (listener(normalize_path=True), "api_listener.api_listener.normalize_path"),
+    (listener(use_remote_address=True), "api_listener.api_listener.use_remote_address"),
+    (listener(merge_slashes=True), "api_listener.api_listener.normalize_path"),
+    (
+        listener(normalize_path=True, path_with_escaped_slashes_action="REJECT_REQUEST"),
+        "api_listener.api_listener.normalize_path",
+    ),
     (listener(rds={"route_config_name": "r"}), "api_listener.api_listener.rds.config_source"),
     (listener(rds={"config_source": ADS}), "api_listener.api_listener.rds.route_config_name"),
     (typed("RouteConfiguration", name="r", virtual_hosts=[{"name": "v"}]), "virtual_hosts[0].domains"),

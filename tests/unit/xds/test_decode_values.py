@@ -8,7 +8,7 @@ import pytest
 
 from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive
 from meshlib.model.endpoint import Endpoint, Health, Locality
-from meshlib.model.listener import Listener
+from meshlib.model.listener import Listener, PathNormalization
 from meshlib.model.route import (
     DirectResponse,
     Forward,
@@ -48,6 +48,13 @@ def only_route(document: dict[str, Any]) -> Route:
 
 def test_listener_with_a_name_of_routes() -> None:
     assert decoded(listener()) == Listener("l", route_config_name="r")
+
+
+def test_listener_says_how_called_paths_are_normalized() -> None:
+    assert decoded(listener(normalize_path=True)).normalization is PathNormalization.BASE
+    assert decoded(listener(normalize_path=False)).normalization is PathNormalization.NONE
+    merged = listener(normalize_path=True, merge_slashes=True)
+    assert decoded(merged).normalization is PathNormalization.MERGE_SLASHES
 
 
 def test_listener_with_routes_inside() -> None:
