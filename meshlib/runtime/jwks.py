@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import closing
 from urllib.parse import SplitResult, urlsplit
 
 from meshlib.model.authentication import JwtProvider
@@ -188,28 +189,34 @@ class RemoteKeys:
 
 def fetch_document(uri: str, timeout: float) -> bytes:
     """The document at `uri`.  `timeout`: seconds for all of it.  Raises `NotFetched`."""
-    parts = urlsplit(uri)
-    connection = _connection(parts, timeout)
     deadline = time.monotonic() + timeout
-    # A timeout of a socket is about each read: who sends a byte a second would hold the connection for ever.
-    watchdog = threading.Timer(timeout, _abort, (connection,))
-    watchdog.daemon = True
-    watchdog.start()
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.connect()
-        connection.request("GET", target, headers={"accept": "application/json", "accept-encoding": "identity"})
-        body = _read(connection.getresponse())
-        if time.monotonic() >= deadline:
-            raise TimeoutError
-        return body
+        parts = urlsplit(uri)
+        connection = _connection(parts, timeout)
+        with closing(connection):
+            connection.connect()
+            body = _ask(connection, parts, deadline)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if time.monotonic() >= deadline:
             raise NotFetched(f"no complete answer within {timeout:g} s") from error
         raise NotFetched(str(error) or type(error).__name__) from error
+    if time.monotonic() >= deadline:
+        raise NotFetched(f"no complete answer within {timeout:g} s")
+    return body
+
+
+def _ask(connection: http.client.HTTPConnection, parts: SplitResult, deadline: float) -> bytes:
+    # A socket's timeout is about each read: who sends a byte a second would hold the connection for ever.
+    watchdog = threading.Timer(max(deadline - time.monotonic(), 0.0), _abort, (connection.sock,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", target, headers={"accept": "application/json", "accept-encoding": "identity"})
+        with closing(connection.getresponse()) as response:
+            return _read(response)
     finally:
         watchdog.cancel()
-        connection.close()
 
 
 def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
@@ -219,10 +226,10 @@ def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnectio
     return http.client.HTTPConnection(host, parts.port, timeout=timeout)
 
 
-def _abort(connection: http.client.HTTPConnection) -> None:
+def _abort(connected: socket.socket) -> None:
     try:
-        connection.sock.shutdown(socket.SHUT_RDWR)
-    except (AttributeError, OSError):  # not connected yet, or no more
+        connected.shutdown(socket.SHUT_RDWR)
+    except OSError:  # closed already
         pass
 
 
