@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from meshlib.model.authentication import JwtProvider
-from meshlib.policy.jwt_token import Failure, Token
+from meshlib.policy.jwt_token import FAILS, Failure, Token
 
 NOT_YET_VALID: Final = Failure("Jwt not yet valid")
 EXPIRED: Final = Failure("Jwt is expired")
@@ -31,7 +31,7 @@ def time_failure(token: Token, provider: JwtProvider, now: float) -> Failure | N
     if token.expires and now > token.expires + skew:
         return EXPIRED
     if provider.require_expiration and not token.expires:
-        return EXPIRED
+        return FAILS
     return None
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from meshlib.model.authentication import JwtProvider
-from meshlib.policy.jwt_token import Failure, Token, parse_object
+from meshlib.policy.jwt_token import FAILS, Failure, Token, parse_object
 
 MAX_KEYS: Final = 256
 """More keys than this in one set are refused: each one without ``kid`` may be tried for a token."""
@@ -25,7 +25,6 @@ NO_KEYS: Final = "Jwks doesn't have any valid public key"
 NOT_FETCHED: Final = "Jwks remote fetch is failed"
 
 _NO_MATCH = Failure("Jwks doesn't have key to match kid or alg from Jwt")
-_WRONG = Failure("Jwt verification fails")
 _WRONG_LENGTH = Failure("Jwt ED25519 signature is wrong length")
 
 _MIN_RSA_BITS, _MAX_RSA_BITS = 2048, 16384  # RFC 7518 sections 3.3 and 3.5; OpenSSL's own upper bound
@@ -77,7 +76,7 @@ class KeySet:
                 return _WRONG_LENGTH
             if verifier(token.signature, token.signed):
                 return None
-        return _WRONG if matched else _NO_MATCH
+        return FAILS if matched else _NO_MATCH
 
     def knows(self, token: Token) -> bool:
         """Whether some key could have signed it."""

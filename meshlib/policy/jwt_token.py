@@ -53,6 +53,7 @@ class Failure:
 
 MISSING: Final = Failure("Jwt is missing")
 UNKNOWN_ISSUER: Final = Failure("Jwt issuer is not configured")
+FAILS: Final = Failure("Jwt verification fails")
 
 _FORM = Failure("Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections")
 _TOO_LONG = Failure(f"Jwt is longer than {MAX_TOKEN} bytes")

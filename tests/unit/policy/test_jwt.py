@@ -164,7 +164,7 @@ def test_J08_a_token_that_never_expires_is_refused_where_that_is_asked_for() -> 
     """Istio and Envoy take it, and so does this unless `require_expiration` says otherwise."""
     endless = bearer(KEY.token({"iss": "issuer"}))
     assert told(step_of(P)(inspected(endless))) == ""
-    assert told(step_of(replace(P, require_expiration=True))(inspected(endless))) == "401 Jwt is expired"
+    assert told(step_of(replace(P, require_expiration=True))(inspected(endless))) == "401 Jwt verification fails"
     assert told(step_of(replace(P, require_expiration=True))(inspected(bearer(token())))) == ""
 
 
