@@ -8,11 +8,13 @@ presents what it is told to and checks nothing.  A refusal is seen by the protoc
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from random import Random
+from typing import Any
 
 import pytest
 import uvloop
@@ -21,13 +23,13 @@ from cryptography import x509
 from meshlib.model.cluster import UpstreamTls
 from meshlib.model.endpoint import Endpoint
 from meshlib.runtime.http.connector import AsyncTlsConnector
+from meshlib.runtime.tls.aio import TlsTransport
 from meshlib.runtime.tls.contexts import MeshSide, TlsContexts
 from meshlib.runtime.tls.objects import peer_of
 from tests.support.certificates import CLIENT, SERVER, Minted, TrustDomain, bundles, mint
 from tests.support.tls import PING, aping, async_echo, careless, contexts, echo_server, ping
 
-T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, T]], T]
+Run = Callable[[Coroutine[Any, Any, bytes]], bytes]
 
 OURS = TrustDomain("td1")
 THEIRS = TrustDomain("td2")
@@ -38,7 +40,8 @@ SERVICE = OURS.id("reviews")
 
 def leaf(**changes: Any) -> Callable[[], Minted]:
     """Good in everything but `changes`."""
-    return partial(mint, **{"issuer": OURS.signer, "uris": [SERVICE]} | changes)
+    arguments: dict[str, Any] = {"issuer": OURS.signer, "uris": [SERVICE]} | changes
+    return partial(mint, **arguments)
 
 
 def utf8_other_name(text: bytes) -> x509.OtherName:
@@ -105,7 +108,7 @@ BAD: dict[str, Callable[[], Minted]] = {
     "too long": leaf(uris=[f"spiffe://td1/{'a' * 2048}"]),
 }
 
-RUNNERS: dict[str, Run[Any]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+RUNNERS: dict[str, Run] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
 
 @pytest.fixture
@@ -136,8 +139,6 @@ class Collector(asyncio.Protocol):
 
 
 async def _by_engine(us: TlsContexts, port: int) -> bytes:
-    from random import Random
-
     protocol = await AsyncTlsConnector(us, UpstreamTls(), Random(1)).open(Endpoint("127.0.0.1", port), Collector)
     got = await protocol.got
     protocol.transport.abort()  # type: ignore[attr-defined]
@@ -168,8 +169,6 @@ def test_client_accepts(name: str, kind: str, us: TlsContexts, tmp_path: Path) -
 @pytest.mark.parametrize("name", BAD)
 def test_client_refuses(name: str, kind: str, us: TlsContexts, tmp_path: Path) -> None:
     """Inside the handshake, with an error that says so."""
-    import ssl
-
     with echo_server(careless(BAD[name](), tmp_path, server=True)) as port, pytest.raises(ssl.SSLCertVerificationError):
         call(us, kind, port)
 
@@ -177,8 +176,6 @@ def test_client_refuses(name: str, kind: str, us: TlsContexts, tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop", "blocking"])
 def test_I09_secure_naming(kind: str, us: TlsContexts, tmp_path: Path) -> None:
     """A service whose endpoint turns out to be another workload is not called; the expected one is."""
-    import ssl
-
     with echo_server(careless(OURS.leaf("reviews"), tmp_path, server=True)) as port:
         for expected, accepted in ((OURS.id("reviews"), True), (OURS.id("ratings"), False)):
             context = us.client(UpstreamTls(identities=frozenset({expected})))
@@ -196,8 +193,6 @@ def test_I09_secure_naming(kind: str, us: TlsContexts, tmp_path: Path) -> None:
 async def _our_server(us: TlsContexts, how: str, client: Callable[[int], bytes]) -> bytes:
     if how == "engine":
         loop = asyncio.get_running_loop()
-        from meshlib.runtime.tls.aio import TlsTransport
-
         side = MeshSide(us)
         server = await loop.create_server(lambda: TlsTransport(side, Echo(), lambda error: None), "127.0.0.1", 0)
     else:
@@ -229,7 +224,7 @@ def serve(us: TlsContexts, kind: str, client: Callable[[int], bytes]) -> bytes:
     if loop == "blocking":
         with echo_server(us.server()) as port:
             return client(port)
-    return RUNNERS[loop](_our_server(us, how, client))  # type: ignore[no-any-return]
+    return RUNNERS[loop](_our_server(us, how, client))
 
 
 @pytest.mark.parametrize("kind", CLIENTS)

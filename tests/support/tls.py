@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from meshlib.model.identity import TrustBundles
 from meshlib.runtime.identity.material import Material, PrivateKey
@@ -17,6 +19,8 @@ from meshlib.runtime.tls.contexts import TlsContexts
 from tests.support.certificates import Minted, TrustDomain
 
 PING = b"ping"
+
+T = TypeVar("T")
 
 
 def material(minted: Minted, trust: TrustBundles) -> Material:
@@ -38,9 +42,6 @@ def careless(minted: Minted | None, folder: Path, *, server: bool) -> ssl.SSLCon
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    if server:
-        # A server has to ask, or its client proves nothing; what it proves is then checked against nothing that is known.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if minted is not None:
         certificate, key = minted.write(folder, f"careless-{id(minted)}")
         context.load_cert_chain(certificate, key)
@@ -101,3 +102,63 @@ async def async_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
         pass
     finally:
         writer.transport.abort()
+
+
+class TlsFront:
+    """TLS in front of a plain server: what it sends, and how it ends, comes out the other side in TLS's own terms."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self._behind = port
+        self._context = context
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = self._run(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context))
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+
+    async def _stop(self) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.05)  # transports close in the loop's next turns
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        there, back = await asyncio.open_connection("127.0.0.1", self._behind)
+        forward = asyncio.ensure_future(_copy(reader, back))
+        try:
+            await _copy(there, writer)
+            writer.close()  # with close_notify
+            await asyncio.wait_for(forward, 5)
+        except (asyncio.CancelledError, TimeoutError):
+            pass  # `close`, or a client that does not end its side
+        except OSError:  # reset by whom we stand for
+            raw: socket.socket = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        finally:
+            forward.cancel()
+            await asyncio.gather(forward, return_exceptions=True)
+            writer.transport.abort()
+            back.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.close()

@@ -1,26 +1,24 @@
 """The blocking shell of one connection: moves bytes between a socket and `wire.ClientConnection`.
 
 Timeouts are the kernel's (SO_RCVTIMEO, SO_SNDTIMEO): Python's own would cost a poll, and one more fight for the interpreter
-lock, for every call.  Under TLS they come out as "want read" and "want write".  One thread uses a connection at a time; its
-pool hands it on.
+lock, for every call.  One thread uses a connection at a time; its pool hands it on.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-import ssl
 import struct
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from time import monotonic
 from typing import Final, Protocol
 
 from meshlib.errors import TimeoutName
 from meshlib.runtime.http.blocking_response import BlockingResponse
-from meshlib.runtime.http.connector import Connector
+from meshlib.runtime.http.connector import Connector, Stream
 from meshlib.runtime.http.failures import lost
 from meshlib.runtime.http.settings import NEVER, NO_TIMEOUTS, PoolSettings, Timeouts, earlier
+from meshlib.runtime.tls.blocking import TlsStream
 from meshlib.wire.connection import ClientConnection, State
 from meshlib.wire.errors import RequestFailed, Terminated, TimedOut, WireError
 from meshlib.wire.request import LAST_CHUNK, announced_length, encode_chunk, expects_continue
@@ -30,8 +28,6 @@ CONTINUE_WAIT: Final = 1.0  # seconds for a server to say 100 before the body is
 PIECE: Final = 128 * 1024  # a long body is written in pieces of this size
 _RECEIVE: Final = 64 * 1024
 _TIMEVAL: Final = struct.Struct("@ll")
-_IN_TIME = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""What the kernel's timeouts, and sockets that do not block, come out as."""
 
 
 class Owner(Protocol):
@@ -45,7 +41,7 @@ class Owner(Protocol):
 class BlockingConnection:
     """See the top of this file."""
 
-    def __init__(self, owner: Owner, settings: PoolSettings, connected: socket.socket) -> None:
+    def __init__(self, owner: Owner, settings: PoolSettings, connected: Stream) -> None:
         self.wire = ClientConnection(max_headers=settings.max_response_headers, max_head_bytes=settings.max_response_head_bytes)
         self.closed = False
         self.opened_at = self.idle_since = monotonic()
@@ -54,7 +50,7 @@ class BlockingConnection:
         self.generation = 0  # of the connector
         self._owner = owner
         self._socket = connected
-        self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
+        self._tls = connected if isinstance(connected, TlsStream) else None
         self._read_timeout = self._write_timeout = NEVER
         connected.settimeout(None)
         self._readable = select.poll()
@@ -70,19 +66,8 @@ class BlockingConnection:
     def is_stale(self) -> bool:
         """The peer closed it, or sent what nobody asked for, since the last exchange."""
         if self._tls is not None:
-            return self._tls.pending() > 0 or (bool(self._readable.poll(0)) and not self._has_only_records(self._tls))
+            return self._tls.has_news()
         return bool(self._readable.poll(0))
-
-    def _has_only_records(self, tls: ssl.SSLSocket) -> bool:
-        """What arrived is TLS's own (session tickets, say), not an end and not data."""
-        try:
-            with _not_blocking(tls):
-                tls.recv(1)
-        except ssl.SSLWantReadError:
-            return True
-        except OSError:
-            return False
-        return False
 
     # --- an exchange
 
@@ -187,15 +172,15 @@ class BlockingConnection:
             elif type(event) is Trailers:
                 response.trailers = event.headers
 
-    def _receive(self, *, at_most_now: bool = False) -> Sequence[Event]:
+    def _receive(self, flags: int = 0) -> Sequence[Event]:
         seconds, which = self._time_left(self._timeouts.read, "read")
         if seconds != self._read_timeout:
             self._read_timeout = seconds
             self._set_timeout(socket.SO_RCVTIMEO, seconds)
         try:
-            data = self._socket.recv(_RECEIVE)
-        except _IN_TIME as error:
-            if at_most_now:
+            data = self._socket.recv(_RECEIVE, flags)
+        except (BlockingIOError, TimeoutError) as error:
+            if flags:
                 return ()
             raise TimedOut(f"the peer sent nothing in time ({which} timeout)", which) from error
         except OSError as error:
@@ -216,7 +201,7 @@ class BlockingConnection:
                 self._set_timeout(socket.SO_SNDTIMEO, seconds)
             try:
                 sent += self._socket.send(view)
-            except _IN_TIME as error:
+            except (BlockingIOError, TimeoutError) as error:
                 raise TimedOut(f"the peer took nothing in time ({which} timeout)", which, sent=sent > 0) from error
             except OSError as error:
                 raise Terminated(f"the connection was lost: {error}", sent=sent > 0) from error
@@ -250,7 +235,7 @@ class BlockingConnection:
         view = memoryview(data)
         ready = select.poll()
         ready.register(self._socket, select.POLLIN | select.POLLOUT)
-        while view:
+        while view or (self._tls is not None and self._tls.unsent):
             seconds, which = self._time_left(self._timeouts.write, "write")
             found = ready.poll(None if seconds == NEVER else seconds * 1000)
             if not found:
@@ -270,20 +255,16 @@ class BlockingConnection:
     def _send_some(self, view: memoryview) -> int:
         """As much as the peer takes now, which may be nothing."""
         try:
-            if self._tls is None:
-                return self._socket.send(view, socket.MSG_DONTWAIT)
-            with _not_blocking(self._tls):
-                return self._tls.send(view)
-        except _IN_TIME:
+            if self._tls is not None and not view:
+                self._tls.flush(socket.MSG_DONTWAIT)  # the rest of the last record
+                return 0
+            return self._socket.send(view, socket.MSG_DONTWAIT)
+        except BlockingIOError:
             return 0
 
     def _answered(self) -> bool:
         """Receive while sending: True once the final response has begun.  Raises WireError if the connection ended."""
-        if self._tls is None:
-            self._early += self._receive()
-        else:  # what made the socket readable may be no data
-            with _not_blocking(self._tls):
-                self._early += self._receive(at_most_now=True)
+        self._early += self._receive(socket.MSG_DONTWAIT)  # what made the socket readable may be no data, but TLS's own
         return any(type(event) is ResponseHead for event in self._early)
 
     def _await_continue(self) -> bool:
@@ -318,15 +299,6 @@ class BlockingConnection:
     def _set_timeout(self, option: int, seconds: float) -> None:
         whole = 0 if seconds == NEVER else max(1, int(seconds * 1_000_000))  # 0 would be none
         self._socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(*divmod(whole, 1_000_000)))
-
-
-@contextmanager
-def _not_blocking(connected: socket.socket) -> Iterator[None]:
-    connected.settimeout(0.0)
-    try:
-        yield
-    finally:
-        connected.settimeout(None)
 
 
 def _pieces(body: bytes) -> Iterator[memoryview]:

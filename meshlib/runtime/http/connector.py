@@ -13,6 +13,7 @@ from meshlib.model.cluster import TcpKeepalive, UpstreamTls
 from meshlib.model.endpoint import Endpoint
 from meshlib.runtime.http.settings import NEVER
 from meshlib.runtime.tls.aio import TlsTransport
+from meshlib.runtime.tls.blocking import TlsStream
 from meshlib.runtime.tls.contexts import TlsContexts
 from meshlib.runtime.tls.objects import Checked
 from meshlib.runtime.tls.outside import OutsideSide
@@ -54,6 +55,22 @@ class AsyncConnector(Protocol):
         ...
 
 
+class Stream(Protocol):
+    """What the engine uses of a blocking socket; its timeouts are the kernel's (SO_RCVTIMEO, SO_SNDTIMEO)."""
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes: ...
+
+    def send(self, data: bytes | memoryview, flags: int = 0, /) -> int: ...
+
+    def fileno(self) -> int: ...
+
+    def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None: ...
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Connector(Protocol):
     """Opens a connected blocking socket within `timeout` seconds; raises OSError, TimeoutError and ssl.SSLError among them."""
 
@@ -62,9 +79,9 @@ class Connector(Protocol):
         """Connections of an earlier one take no new requests."""
         ...
 
-    def open(self, endpoint: Endpoint, timeout: float | None) -> socket.socket: ...
+    def open(self, endpoint: Endpoint, timeout: float | None) -> Stream: ...
 
-    def lifetime(self, connected: socket.socket) -> Lifetime:
+    def lifetime(self, connected: Stream) -> Lifetime:
         """Of a connection that was made here."""
         ...
 
@@ -88,12 +105,12 @@ class TcpConnector:
 
     generation = 0
 
-    def open(self, endpoint: Endpoint, timeout: float | None) -> socket.socket:
+    def open(self, endpoint: Endpoint, timeout: float | None) -> Stream:
         connected = socket.create_connection((endpoint.address, endpoint.port), timeout)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connected
 
-    def lifetime(self, connected: socket.socket) -> Lifetime:
+    def lifetime(self, connected: Stream) -> Lifetime:
         return FOR_EVER
 
 
@@ -155,23 +172,21 @@ class AsyncTlsConnector(_Tls):
 class TlsConnector(_Tls):
     """TLS on a blocking socket."""
 
-    def open(self, endpoint: Endpoint, timeout: float | None) -> socket.socket:
+    def open(self, endpoint: Endpoint, timeout: float | None) -> Stream:
         until = None if timeout is None else monotonic() + timeout
         connected = socket.create_connection((endpoint.address, endpoint.port), timeout)
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            host = endpoint.hostname or endpoint.address
-            # An end without TLS's own good-bye is an error: somebody else may have cut the connection.
-            connected = tls = self._side.wrap_socket(connected, host=host, suppress_ragged_eofs=False)
-            tls.settimeout(None if until is None else max(0.001, until - monotonic()))
-            tls.do_handshake()
+            stream = TlsStream(self._side, connected, host=endpoint.hostname or endpoint.address)
+            stream.shake_hands(None if until is None else max(0.001, until - monotonic()))
         except BaseException:
             connected.close()
             raise
-        return tls
+        return stream
 
-    def lifetime(self, connected: socket.socket) -> Lifetime:
-        return self._lifetime(connected)
+    def lifetime(self, connected: Stream) -> Lifetime:
+        assert isinstance(connected, TlsStream)
+        return self._lifetime(connected.tls)
 
 
 class SocketOptions(Protocol):

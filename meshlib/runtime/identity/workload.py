@@ -32,6 +32,26 @@ logger = logging.getLogger("meshlib")
 BACKOFF: Final = Backoff(initial=0.5, cap=60.0)
 """Shorter than the stream's: without a certificate a process can do nothing at all."""
 
+TAINT_SPREAD: Final = 2.0
+"""Seconds over which the workloads of a mesh renew when all of them have to."""
+
+
+def _is_outdated(material: Material, trust: TrustBundles, before: TrustBundles | None) -> bool:
+    """Whether the root of our certificate was tainted: such a one is listed last, so another comes first that did not before.
+
+    It is trusted until it is revoked, which will be when everybody has renewed.
+    """
+    domain = material.identity.trust_domain
+    roots = trust.roots.get(domain, ())
+    known = before.roots.get(domain, ()) if before is not None else ()
+    if not roots or roots[:1] == known[:1]:
+        return False
+    try:
+        anchored(material.chain, TrustBundles({domain: roots[:1]}))
+    except ValueError:
+        return True
+    return False
+
 
 class WorkloadIdentity:
     """An `IdentitySource`.  Nothing runs before `start`; in a forked child, not before it is started there.
@@ -109,10 +129,16 @@ class WorkloadIdentity:
         return self._listeners.add(callback)
 
     def learn(self, trust: TrustBundles) -> None:
-        if trust != self._trust:
-            self._trust = trust
-            self._unsaved = True
-            self._wake.set()
+        before = self._trust
+        if trust == before:
+            return
+        self._trust = trust
+        self._unsaved = True
+        material = self._current
+        if material is not None and _is_outdated(material, trust, before):
+            logger.info("%s: another root comes first now, renewing", material.identity)
+            self._renew_within(TAINT_SPREAD)
+        self._wake.set()
 
     def close(self, timeout: float = 2.0) -> None:
         """Stop the thread; waits at most `timeout` seconds for it.  What there is stays usable."""
@@ -134,11 +160,15 @@ class WorkloadIdentity:
 
     def renew_now(self) -> None:
         """Get another certificate at once: the root or the key of this one is not to be trusted any more."""
+        self._renew_within(0.0)
+        self._wake.set()
+
+    def _renew_within(self, seconds: float) -> None:
         holding = self._holding
         if holding is not None:
-            self._holding = replace(holding, due=float("-inf"))
+            soon = self._clock.wall() + self._rng.random() * seconds if seconds else float("-inf")
+            self._holding = replace(holding, due=min(holding.due, soon))
             self._pause = Pause(refused=self._pause.refused)
-        self._wake.set()
 
     def forget(self) -> None:
         """In a forked child: no thread, new locks; what the parent has proves who the child is until it has its own."""

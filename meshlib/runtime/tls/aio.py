@@ -80,16 +80,18 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._shake_hands()
             if not self._open:
                 return
-        tls, pieces = self._tls, []
+        tls = self._tls
+        pieces: list[bytes] = []
         try:
             while incoming.pending:
-                pieces.append(tls.read(RECORD))
+                piece = tls.read(RECORD)
+                if not piece:  # close_notify
+                    self._deliver(pieces)
+                    self._peer_closed()
+                    return
+                pieces.append(piece)
         except ssl.SSLWantReadError:
             pass  # a record that is not whole yet
-        except ssl.SSLZeroReturnError:
-            self._deliver(pieces)
-            self._peer_closed()
-            return
         except (OSError, ValueError) as error:
             self._deliver(pieces)
             self._end(error)

@@ -115,13 +115,17 @@ class TlsContexts:
             return facade
 
     def server(self, minimum_version: str = "") -> ssl.SSLContext:
-        """For what this process serves: every client must have an identity of a trusted domain."""
+        """`downstream` for whoever wants a context."""
         with self._lock:
             facade = self._facades.get(minimum_version)
             if facade is None:
-                side = MeshSide(self, minimum_version=minimum_version)
+                side = self.downstream(minimum_version)
                 facade = self._facades[minimum_version] = Facade(side, server=True)
             return facade
+
+    def downstream(self, minimum_version: str = "") -> Side:
+        """For connections to what this process serves: every client must have an identity of a trusted domain."""
+        return MeshSide(self, minimum_version=minimum_version)
 
     # --- for the sides
 
