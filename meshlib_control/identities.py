@@ -58,7 +58,7 @@ class Identities:
                 own=own,
             ),
         )
-        self.tokens = JoinTokens(store, settings.trust_domain)
+        self.tokens = JoinTokens(store, settings.trust_domain, kek=kek)
         issuers = read_issuers(settings.jwt_issuers) if settings.jwt_issuers else ()
         self._json_tokens = JsonTokens(issuers, settings.trust_domain, fetch=fetch)
         self.callers = Callers(self._identify, self.authority.is_banned)

@@ -104,12 +104,15 @@ class Settings:
         return f"{host}:{DEFAULT_CA_PORT}"
 
     def workload(self) -> Workload:
-        """Who this process is.  The instance is made unique here, so a forked child gets one of its own."""
+        """Who this process is.  The instance is made unique here, so a forked child gets one of its own.
+
+        Its label ``app`` is its service unless it says otherwise: selectors of policies are written with it everywhere.
+        """
         return Workload(
             service=self.service,
             namespace=self.namespace,
             service_account=self.service_account,
-            labels=dict(self.labels),
+            labels={"app": self.service, **self.labels} if self.service else dict(self.labels),
             locality=Locality.parse(self.locality),
             instance=self.instance or f"{self.service or 'client'}-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}",
         )

@@ -191,7 +191,7 @@ def test_a_served_port_is_registered_renewed_and_deregistered() -> None:
             until(lambda: "renew" in control.registrations.heard, "a renewal")
             (known,) = control.registrations.known.values()
             assert (known.service, known.port, known.service_port, known.weight) == ("reviews", 9001, 9080, 3)
-            assert known.labels == {"version": "v1"}
+            assert known.labels == {"app": "reviews", "version": "v1"}
             assert known.address == "127.0.0.1"  # not given, so the one that it called from
             assert served.registered
         assert control.registrations.heard[-1] == "deregister"

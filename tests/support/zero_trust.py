@@ -48,7 +48,6 @@ class Workload:
         environ |= {
             "PYTHONPATH": str(ROOT),
             "MESHLIB_PORT": str(self.port),
-            "MESHLIB_LABELS": f"app={service}",
             "REACHED": str(self.reached_file),
             **environment,
         }
@@ -79,7 +78,7 @@ class SecureMesh:
         self.folder = folder
         self.control = Control(folder / "control", *arguments, secure=True)
         self._workloads: list[Workload] = []
-        self._tokens = 0
+        self._token_files: dict[Path, tuple[str, str]] = {}
 
     def __enter__(self) -> SecureMesh:
         (self.folder / "control").mkdir(exist_ok=True)
@@ -103,10 +102,19 @@ class SecureMesh:
 
     def token_file(self, service: str, namespace: str = "default") -> Path:
         """A file with a join token for this service account."""
-        self._tokens += 1
-        path = self.folder / f"{service}-{self._tokens}.token"
-        path.write_text(self.post("/v1/tokens", {"service_account": service, "namespace": namespace})["token"])
+        path = self.folder / f"{service}-{len(self._token_files)}.token"
+        self._token_files[path] = (service, namespace)
+        self._write_token(path)
         return path
+
+    def renew_tokens(self) -> None:
+        """A new join token in each file, as an operator has to put it there once a certificate was lost."""
+        for path in self._token_files:
+            self._write_token(path)
+
+    def _write_token(self, path: Path) -> None:
+        service, namespace = self._token_files[path]
+        path.write_text(self.post("/v1/tokens", {"service_account": service, "namespace": namespace})["token"])
 
     def environment(self, service: str, namespace: str = "default") -> dict[str, str]:
         return {
