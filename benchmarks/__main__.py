@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("flow", "authorization", "engine", "calls", "sidecars", "control_plane")
+NAMES = ("flow", "authorization", "jwt", "engine", "calls", "sidecars", "control_plane")
 QUICK = {"calls": ["--rounds", "3"], "sidecars": ["--rounds", "3"]}
 
 
