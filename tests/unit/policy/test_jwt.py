@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from meshlib.model.authentication import JwtAuthentication, Provider
 from meshlib.policy.jwt import Step, compile_jwt
 from tests.support.jwtfilter import CLAIMS, FORM, KEY, NOW, OTHER, Clock, P, optional, payload, step_of, token, told
 from tests.support.tokens import bearer, inspected, key_set, rsa_key
+from tests.support.tools import ROOT
 
 A = replace(P, name="a", issuer="ia", from_headers=(("x-a", ""),))
 B = replace(P, name="b", issuer="ib", from_headers=(("x-b", ""),))
@@ -138,6 +140,16 @@ def test_J11_keys_that_could_not_be_fetched_verify_nothing() -> None:
         assert told(step(inspected(bearer(token()))))[:3] == "401"
         assert step(inspected()) is None
     assert step_of(P)(inspected(bearer(token()))) is None
+
+
+def test_J11_no_key_is_built_in() -> None:
+    """Nothing in the code is long enough to be a key (CVE-2026-31837: a stand-in key that anybody knew)."""
+    long_text = re.compile(r"[A-Za-z0-9_-]{120,}")
+    for package in ("meshlib", "meshlib_control", "integrations"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            if not file.name.endswith("_pb2.py"):
+                assert not [text for text in long_text.findall(file.read_text()) if len(set(text)) > 1], file
+    assert long_text.search(key_set(rsa_key()))
 
 
 def test_J14_a_token_of_an_unknown_issuer_is_refused_although_none_is_needed() -> None:
