@@ -94,7 +94,7 @@ def assignment(name: str, instances: Iterable[Instance], port: Port, form: Form)
         if usable and address not in seen:
             seen.add(address)
             localities.setdefault(instance.locality, {})[address] = instance
-    metadata: dict[_MetadataKey, core_pb2.Metadata] = {}
+    metadata: dict[_MetadataKey, core_pb2.Metadata | None] = {}
     for locality in sorted(localities):
         group = result.endpoints.add()
         _set_locality(group.locality, locality)
@@ -106,10 +106,8 @@ def assignment(name: str, instances: Iterable[Instance], port: Port, form: Form)
             _set_address(endpoint.endpoint.address, host, number)
             endpoint.health_status = _HEALTH[instance.health]
             endpoint.load_balancing_weight.value = _weight(instance)
-            if form.flavour != "grpc":
-                mtls = form.speaks_mtls(instance, number)
-                if instance.labels or mtls:
-                    endpoint.metadata.CopyFrom(_metadata(instance.labels, mtls, metadata))
+            if form.flavour != "grpc" and (found := _metadata(instance, number, form, metadata)) is not None:
+                endpoint.metadata.CopyFrom(found)
     return result
 
 
@@ -140,17 +138,19 @@ def _set_address(address: core_pb2.Address, host: str, port: int) -> None:
         address.socket_address.port_value = port
 
 
-_MetadataKey = tuple[tuple[tuple[str, str], ...], bool]
+_MetadataKey = tuple[tuple[tuple[str, str], ...], bool, int]
 
 
-def _metadata(labels: Mapping[str, str], mtls: bool, known: dict[_MetadataKey, core_pb2.Metadata]) -> core_pb2.Metadata:
+def _metadata(
+    instance: Instance, port: int, form: Form, known: dict[_MetadataKey, core_pb2.Metadata | None]
+) -> core_pb2.Metadata | None:
     """Instances share a few label sets, and making a Struct is slow."""
-    key = tuple(sorted(labels.items())), mtls
+    key = tuple(sorted(instance.labels.items())), instance.mtls, port
     if key not in known:
         metadata = core_pb2.Metadata()
         for name, value in key[0]:
             metadata.filter_metadata[LABELS][name] = value
-        if mtls:
+        if form.speaks_mtls(instance, port):
             metadata.filter_metadata[SOCKET_MATCH][TLS_MODE] = MTLS_MODE
-        known[key] = metadata
+        known[key] = metadata if metadata.filter_metadata else None
     return known[key]
