@@ -17,7 +17,7 @@ _MAX_ALTERNATIVES = 16
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """`least` characters or more; `segment`: none of them a slash."""
+    """`least` (0 or 1) characters or more; `segment`: none of them a slash."""
 
     least: int
     segment: bool
@@ -129,8 +129,8 @@ def _joined(pieces: list[str | Gap]) -> Glob | None:
                 glob.append(piece)
             continue
         if isinstance(last, Gap):
-            if last.segment != piece.segment:
-                return None
+            if last.segment != piece.segment or last.least + piece.least > 1:
+                return None  # two characters or more: how many bytes those are depends on how one reads them
             glob[-1] = Gap(last.least + piece.least, piece.segment)
         else:
             if piece.segment and anything:

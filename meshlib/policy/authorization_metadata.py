@@ -34,7 +34,7 @@ def value_at(name: str, path: Sequence[str]) -> Callable[[Inspection], object]:
 
 def _compile_value(match: ValueMatch, *, restricts: bool) -> Callable[[object], bool]:
     if match.string is not None:
-        text = compile_texts([match.string], TEXT, unknown=restricts)
+        text = compile_texts([match.string], TEXT, restricts=restricts)
         return lambda value: isinstance(value, str) and text(value)
     if match.one_of is not None:
         element = _compile_value(match.one_of, restricts=restricts)

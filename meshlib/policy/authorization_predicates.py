@@ -86,9 +86,9 @@ def compile_headers(name: str, matches: Sequence[StringMatch], reading: Reading)
     if key == ":authority" or key == "host":
         return _compile_host(matches, reading)
     if key == ":method":
-        test = compile_texts(matches, TEXT, unknown=reading.restricts)
+        test = compile_texts(matches, TEXT, restricts=reading.restricts)
         return lambda inspection: test(inspection.request.method)
-    of_value = compile_texts(matches, BYTES, unknown=reading.restricts)
+    of_value = compile_texts(matches, BYTES, restricts=reading.restricts)
     if key == ":path":
         return _compile_target(of_value, reading)
     wanted, every = key.encode("ascii"), reading.every
@@ -112,7 +112,7 @@ def _compile_host(matches: Iterable[StringMatch], reading: Reading) -> Test:
         else StringMatch(match.kind, match.value.lower().removesuffix(".") if match.kind == "exact" else match.value.lower())
         for match in matches
     ]
-    return host_rule(compile_texts(canonical, TEXT, unknown=reading.restricts), restricts=reading.restricts)
+    return host_rule(compile_texts(canonical, TEXT, restricts=reading.restricts), restricts=reading.restricts)
 
 
 def _compile_target(test: Callable[[bytes], bool], reading: Reading) -> Test:
@@ -151,8 +151,8 @@ def compile_other_header(match: HeaderMatch, reading: Reading) -> Test:
             return header_values(inspection, wanted)
 
     if match.present is not None or (match.match is None and match.range is None):
-        there = (match.present is not False) is not match.invert
-        return lambda inspection: bool(values(inspection)) is there
+        there, always = (match.present is not False) is not match.invert, match.treat_missing_as_empty
+        return lambda inspection: (always or bool(values(inspection))) is there
     return _on_values(match, values, reading)
 
 
@@ -167,7 +167,7 @@ def _pseudo(name: str) -> Callable[[Inspection], Sequence[bytes]]:
 def _on_values(match: HeaderMatch, values: Callable[[Inspection], Sequence[bytes]], reading: Reading) -> Test:
     of_value = _range_test(*match.range) if match.range is not None else None
     if match.match is not None:
-        of_value = compile_texts((match.match,), BYTES, unknown=reading.restricts is not match.invert)
+        of_value = compile_texts((match.match,), BYTES, restricts=reading.restricts is not match.invert)
     assert of_value is not None
     invert, missing = match.invert, (b"",) if match.treat_missing_as_empty else ()
     # An inverted match holds if no value matches; read generously (below a negation in ALLOW), if one does not.

@@ -1,7 +1,8 @@
 """String matchers of policies, compiled: many at once, over text or over the bytes of a header.
 
-A regular expression is RE2 over UTF-8, as in Envoy.  RE2's dot sees neither a line feed nor what is not UTF-8, so such a value
-slips past a rule that everybody reads as "anything" (CVE-2026-73552).  Which way it goes there is the caller's to say.
+Envoy 1.40's regular expressions are RE2 over bytes (Latin-1), others' over UTF-8, and in both the dot sees no line feed.  So a
+value that is not ASCII has two readings, and one with a line feed slips past what everybody reads as "anything"
+(CVE-2026-73552).  A matcher that restricts takes what it matches in either reading, one that grants only what it does in both.
 """
 
 from __future__ import annotations
@@ -18,41 +19,30 @@ _ASCII_LOWER = {ord(letter): ord(letter.lower()) for letter in "ABCDEFGHIJKLMNOP
 
 @dataclass(frozen=True, slots=True)
 class Script(Generic[AnyStr]):
-    """What a value is written in.  `legible`: a regular expression sees all of it."""
+    """What a value is written in.  `plain`: ASCII without a line feed, which reads the same in every way."""
 
     encode: Callable[[str], AnyStr]
     lower: Callable[[AnyStr], AnyStr]  # ASCII letters only
-    legible: Callable[[AnyStr], bool]
+    plain: Callable[[AnyStr], bool]
     to_bytes: Callable[[AnyStr], bytes]
-
-
-def _legible_text(value: str) -> bool:
-    return "\n" not in value and (value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value))
-
-
-def _legible_bytes(value: bytes) -> bool:
-    if b"\n" in value:
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 TEXT: Script[str] = Script(
     lambda text: text,
     lambda value: value.lower() if value.isascii() else value.translate(_ASCII_LOWER),
-    _legible_text,
-    str.encode,
+    lambda value: value.isascii() and "\n" not in value,
+    lambda value: value.encode("utf-8", "surrogatepass"),
 )
-BYTES: Script[bytes] = Script(str.encode, bytes.lower, _legible_bytes, lambda value: value)
+BYTES: Script[bytes] = Script(
+    str.encode,
+    bytes.lower,
+    lambda value: value.isascii() and b"\n" not in value,
+    lambda value: value,
+)
 
 
-def compile_texts(matches: Iterable[StringMatch], script: Script[AnyStr], *, unknown: bool) -> Callable[[AnyStr], bool]:
-    """True for a value that any of `matches` takes.  `unknown`: the answer where a regular expression cannot see the value.
+def compile_texts(matches: Iterable[StringMatch], script: Script[AnyStr], *, restricts: bool) -> Callable[[AnyStr], bool]:
+    """True for a value that any of `matches` takes.
 
     Raises ValueError for what is no RE2 expression.
     """
@@ -63,7 +53,7 @@ def compile_texts(matches: Iterable[StringMatch], script: Script[AnyStr], *, unk
     for match in matches:
         wanted = script.encode(match.value)
         if match.kind == "regex":
-            others.append(_compile_regex(match.value, script, unknown=unknown))
+            others.append(_compile_regex(match.value, script, restricts=restricts))
         elif match.ignore_case:
             others.append(_ignoring_case(match, script))
         elif match.kind == "exact":
@@ -103,32 +93,53 @@ def _containing(wanted: AnyStr) -> Callable[[AnyStr], bool]:
 
 def _ignoring_case(match: StringMatch, script: Script[AnyStr]) -> Callable[[AnyStr], bool]:
     lowered = StringMatch(match.kind, match.value.translate(_ASCII_LOWER))
-    lower, plain = script.lower, compile_texts([lowered], script, unknown=False)
+    lower, plain = script.lower, compile_texts([lowered], script, restricts=False)
     return lambda value: plain(lower(value))
 
 
-def _compile_regex(pattern: str, script: Script[AnyStr], *, unknown: bool) -> Callable[[AnyStr], bool]:
-    legible = script.legible
+def _compile_regex(pattern: str, script: Script[AnyStr], *, restricts: bool) -> Callable[[AnyStr], bool]:
     globs = parse_globs(pattern)
     if globs is not None:
-        test = _any_of([compile_glob(glob, script.encode) for glob in globs])
+        in_plain = _any_of([compile_glob(glob, script.encode) for glob in globs])
+        in_latin = in_utf8 = _any_of([compile_glob(glob, str.encode) for glob in globs])
     else:
-        fullmatch, to_bytes = _compile_re2(pattern), script.to_bytes
+        in_latin, in_utf8 = _compile_re2(pattern, latin=True), _compile_re2(pattern, latin=False)
+        to_bytes = script.to_bytes
 
-        def test(value: AnyStr) -> bool:
-            return fullmatch(to_bytes(value)) is not None
+        def in_plain(value: AnyStr) -> bool:
+            return in_latin(to_bytes(value))
 
-    return lambda value: test(value) if legible(value) else unknown
+    doubtful = _in_both_readings(in_latin, in_utf8, restricts=restricts)
+    plain, encode = script.plain, script.to_bytes
+    return lambda value: in_plain(value) if plain(value) else doubtful(encode(value))
 
 
-def _compile_re2(pattern: str) -> Callable[[bytes], object]:
+def _in_both_readings(
+    in_latin: Callable[[bytes], bool], in_utf8: Callable[[bytes], bool], *, restricts: bool
+) -> Callable[[bytes], bool]:
+    def test(value: bytes) -> bool:
+        if b"\n" in value:
+            return restricts
+        if in_latin(value) is restricts:
+            return restricts
+        try:
+            value.decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+        return in_utf8(value)
+
+    return test
+
+
+def _compile_re2(pattern: str, *, latin: bool) -> Callable[[bytes], bool]:
     import re2  # costs 10 ms: only for those who have such an expression
 
     options = re2.Options()
     options.log_errors = False
+    options.encoding = re2.Options.Encoding.LATIN1 if latin else re2.Options.Encoding.UTF8
     try:
-        fullmatch: Callable[[bytes], object] = re2.compile(pattern.encode("utf-8"), options).fullmatch
+        fullmatch = re2.compile(pattern.encode("utf-8"), options).fullmatch
     except re2.error as error:
         message: Any = error.args[0]
         raise ValueError(message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)) from None
-    return fullmatch
+    return lambda value: fullmatch(value) is not None

@@ -179,9 +179,9 @@ def _is_plain(header: Header) -> bool:
 
 
 def _path(matches: Sequence[StringMatch], reading: Reading) -> Node:
-    test = compile_texts(matches, TEXT, unknown=reading.restricts)
+    test = compile_texts(matches, TEXT, restricts=reading.restricts)
     decoded_matches = [item if item.kind == "regex" else replace(item, value=decoded(item.value)) for item in matches]
-    on_decoded = compile_texts(decoded_matches, TEXT, unknown=reading.restricts)
+    on_decoded = compile_texts(decoded_matches, TEXT, restricts=reading.restricts)
     rule = path_rule(test, restricts=reading.restricts, decoded_test=on_decoded)
     return OfRequest(rule, _PATH, path_keys(matches))
 
@@ -189,7 +189,7 @@ def _path(matches: Sequence[StringMatch], reading: Reading) -> Node:
 def _identity(of: Sequence[Authenticated], reading: Reading) -> Node:
     matches = [item.match for item in of if item.match is not None]
     anybody = len(matches) < len(of)
-    test = compile_texts(matches, TEXT, unknown=reading.restricts)
+    test = compile_texts(matches, TEXT, restricts=reading.restricts)
     restricts = reading.restricts
 
     def matched(peer: Peer) -> bool:
@@ -201,7 +201,7 @@ def _identity(of: Sequence[Authenticated], reading: Reading) -> Node:
 
 
 def _server_name(matches: Sequence[StringMatch], reading: Reading) -> Node:
-    test = compile_texts(matches, TEXT, unknown=reading.restricts)
+    test = compile_texts(matches, TEXT, restricts=reading.restricts)
     return OfRequest(lambda inspection: test(inspection.request.connection.server_name), _HEADER)
 
 

@@ -133,7 +133,7 @@ def compile_question(filter: ExternalAuthorization) -> Callable[[Inspection, Bod
 def header_names(patterns: Iterable[StringMatch]) -> Callable[[bytes], bool]:
     """Any of `patterns`, all of them in lower case, on a lower-case header name."""
     found = list(patterns)
-    return compile_texts(found, BYTES, unknown=False) if found else lambda name: False
+    return compile_texts(found, BYTES, restricts=False) if found else lambda name: False
 
 
 def current_headers(inspection: Inspection) -> list[tuple[bytes, bytes]]:

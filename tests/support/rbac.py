@@ -214,11 +214,14 @@ def _values(name: str, inspection: Inspection, *, restricts: bool) -> list[bytes
 def _string(match: StringMatch, value: bytes, *, restricts: bool) -> bool:
     wanted = match.value.encode()
     if match.kind == "regex":
-        try:
-            readable = value.decode()
-        except UnicodeDecodeError:
+        if b"\n" in value:
             return restricts
-        return restricts if "\n" in readable else re.fullmatch(match.value, readable) is not None
+        readings = [re.fullmatch(match.value.encode(), value) is not None]
+        try:
+            readings.append(re.fullmatch(match.value, value.decode()) is not None)
+        except UnicodeDecodeError:
+            readings.append(False)
+        return any(readings) if restricts else all(readings)
     if match.ignore_case:
         value, wanted = value.lower(), wanted.lower()
     return {
