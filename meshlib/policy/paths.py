@@ -123,7 +123,9 @@ class _Canonicalizer:
                     out += path[at - 3 : at]
                     continue
                 out.append(value)
-                if self._broken >= len(out) - 3 and out[self._broken] == _PERCENT:
+                if (
+                    self._broken >= len(out) - 3 and out[self._broken : self._broken + 1] == b"%"
+                ):  # steps up may have cut it off
                     self._mend(at)
             else:
                 piece = _PIECE.match(path, at)
