@@ -37,7 +37,9 @@ from meshlib.xds.proto import rbac_pb2
 from meshlib.xds.rbac import decode_rbac
 from meshlib.xds.types import pack
 
-ANY = {"any": True}
+Json = dict[str, Any]
+
+ANY: Json = {"any": True}
 REGEX = {"safe_regex": {"regex": "a.*"}}
 
 
@@ -46,11 +48,11 @@ def decode(message: rbac_pb2.HttpRBAC) -> tuple[RbacFilter, list[str]]:
     return decode_rbac(message, "rbac", problems, field="f"), [str(problem) for problem in problems.found]
 
 
-def with_rules(rules: dict[str, Any]) -> tuple[RbacFilter, list[str]]:
+def with_rules(rules: Json) -> tuple[RbacFilter, list[str]]:
     return decode(ParseDict({"rules": rules}, rbac_pb2.HttpRBAC()))
 
 
-def permission(rule: dict[str, Any]) -> tuple[Matcher, list[str]]:
+def permission(rule: Json) -> tuple[Matcher, list[str]]:
     found, problems = with_rules({"policies": {"p": {"permissions": [rule], "principals": [ANY]}}})
     assert found.rules is not None
     permissions = found.rules.policies[0].permission
@@ -58,7 +60,7 @@ def permission(rule: dict[str, Any]) -> tuple[Matcher, list[str]]:
     return permissions.of[0], problems
 
 
-def principal(identifier: dict[str, Any]) -> tuple[Matcher, list[str]]:
+def principal(identifier: Json) -> tuple[Matcher, list[str]]:
     found, problems = with_rules({"policies": {"p": {"permissions": [ANY], "principals": [identifier]}}})
     assert found.rules is not None
     principals = found.rules.policies[0].principal
@@ -66,7 +68,7 @@ def principal(identifier: dict[str, Any]) -> tuple[Matcher, list[str]]:
     return principals.of[0], problems
 
 
-def template(text: str) -> dict[str, Any]:
+def template(text: str) -> Json:
     message = rbac_pb2.Permission()
     message.uri_template.name = "uri_template"
     message.uri_template.typed_config.CopyFrom(pack(rbac_pb2.UriTemplateMatchConfig(path_template=text)))
@@ -74,7 +76,7 @@ def template(text: str) -> dict[str, Any]:
 
 
 A = StringMatch("exact", "a")
-BOTH: list[tuple[dict[str, Any], Matcher]] = [
+BOTH: list[tuple[Json, Matcher]] = [
     (ANY, Always()),
     ({"header": {"name": "x-a", "string_match": {"exact": "a"}}}, Header(HeaderMatch("x-a", A))),
     ({"header": {"name": "X-A", "present_match": True}}, Header(HeaderMatch("x-a", present=True))),
@@ -96,7 +98,7 @@ BOTH: list[tuple[dict[str, Any], Matcher]] = [
         MetadataMatch("f", ("a",), ValueMatch(present=True), invert=True),
     ),
 ]
-PERMISSIONS: list[tuple[dict[str, Any], Matcher]] = [
+PERMISSIONS: list[tuple[Json, Matcher]] = [
     *BOTH,
     ({"and_rules": {"rules": [ANY, {"destination_port": 80}]}}, AllOf((Always(), DestinationPort(80)))),
     ({"or_rules": {"rules": [ANY]}}, AnyOf((Always(),))),
@@ -104,7 +106,7 @@ PERMISSIONS: list[tuple[dict[str, Any], Matcher]] = [
     ({"destination_ip": {"address_prefix": "10.1.2.3", "prefix_len": 8}}, IpBlock(Address.DESTINATION, "10.0.0.0/8")),
     ({"requested_server_name": {"exact": "a"}}, RequestedServerName(A)),
 ]
-PRINCIPALS: list[tuple[dict[str, Any], Matcher]] = [
+PRINCIPALS: list[tuple[Json, Matcher]] = [
     *BOTH,
     ({"and_ids": {"ids": [ANY]}}, AllOf((Always(),))),
     ({"or_ids": {"ids": [ANY, ANY]}}, AnyOf((Always(), Always()))),
@@ -119,12 +121,12 @@ PRINCIPALS: list[tuple[dict[str, Any], Matcher]] = [
 
 
 @pytest.mark.parametrize(("rule", "expected"), PERMISSIONS, ids=str)
-def test_permissions(rule: dict[str, Any], expected: Matcher) -> None:
+def test_permissions(rule: Json, expected: Matcher) -> None:
     assert permission(rule) == (expected, [])
 
 
 @pytest.mark.parametrize(("identifier", "expected"), PRINCIPALS, ids=str)
-def test_principals(identifier: dict[str, Any], expected: Matcher) -> None:
+def test_principals(identifier: Json, expected: Matcher) -> None:
     assert principal(identifier) == (expected, [])
 
 
@@ -149,7 +151,7 @@ def test_I17_templates_that_are_none(text: str) -> None:
     assert len(decode(message)[1]) == 1
 
 
-UNKNOWN = {
+UNKNOWN: dict[str, Json] = {
     "no matcher": {},
     "any false": {"any": False},
     "unsupported matcher": {"matcher": {"name": "envoy.rbac.matchers.upstream_ip_port"}},
@@ -179,7 +181,7 @@ UNKNOWN = {
     "number range": {"metadata": {"filter": "f", "path": [{"key": "a"}], "value": {"double_match": {}}}},
     "server name": {"requested_server_name": {}},
 }
-WRAPPED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+WRAPPED: dict[str, Callable[[Json], Json]] = {
     "alone": lambda rule: rule,
     "negated": lambda rule: {"not_rule": rule},
     "in and": lambda rule: {"and_rules": {"rules": [ANY, rule]}},
@@ -188,13 +190,13 @@ WRAPPED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("wrap", WRAPPED)
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
 @pytest.mark.parametrize("case", UNKNOWN)
-def test_I17_what_is_not_understood_is_refused_wherever_it_stands(case: str, wrap: str) -> None:
-    problems_found = permission(WRAPPED[wrap](UNKNOWN[case]))[1]
+def test_I17_what_is_not_understood_is_refused_wherever_it_stands(case: str, wrap: Callable[[Json], Json]) -> None:
+    problems_found = permission(wrap(UNKNOWN[case]))[1]
     assert len(problems_found) == 1
     assert problems_found[0].startswith("f.rules.policies['p'].permissions[0]")
-    assert permission(WRAPPED[wrap](ANY))[1] == []
+    assert permission(wrap(ANY))[1] == []
 
 
 def test_I17_a_template_of_another_kind() -> None:
@@ -219,7 +221,7 @@ def test_I17_a_template_of_another_kind() -> None:
     ],
     ids=str,
 )
-def test_I17_principals_that_are_not_understood(identifier: dict[str, Any]) -> None:
+def test_I17_principals_that_are_not_understood(identifier: Json) -> None:
     assert principal(identifier)[1]
 
 
@@ -243,7 +245,7 @@ def test_P22_expressions_have_a_longest(length: int, problems: int) -> None:
         ({"policies": {"p": {"permissions": [ANY]}}}, "f.rules.policies['p'].principals: empty: expected at least one"),
     ],
 )
-def test_rules_that_are_none(rules: dict[str, Any], problem: str) -> None:
+def test_rules_that_are_none(rules: Json, problem: str) -> None:
     assert with_rules(rules)[1] == [problem]
 
 
