@@ -7,15 +7,14 @@ against a list; there are no redirects all the same, and an answer is read up to
 
 from __future__ import annotations
 
-import http.client
 import logging
 import random
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import closing
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from meshlib.model.authentication import JwtProvider
@@ -24,6 +23,9 @@ from meshlib.policy.jwt_refresh import Freshness
 from meshlib.policy.rng import Rng
 from meshlib.runtime.clock import SYSTEM, Clock
 from meshlib.runtime.fork import forget_in_child
+
+if TYPE_CHECKING:
+    import http.client
 
 logger = logging.getLogger("meshlib")
 
@@ -189,6 +191,8 @@ class RemoteKeys:
 
 def fetch_document(uri: str, timeout: float) -> bytes:
     """The document at `uri`.  `timeout`: seconds for all of it.  Raises `NotFetched`."""
+    from http.client import HTTPException  # most processes fetch nothing, and it takes a while to load
+
     deadline = time.monotonic() + timeout
     try:
         parts = urlsplit(uri)
@@ -196,7 +200,7 @@ def fetch_document(uri: str, timeout: float) -> bytes:
         with closing(connection):
             connection.connect()
             body = _ask(connection, parts, deadline)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         if time.monotonic() >= deadline:
             raise NotFetched(f"no complete answer within {timeout:g} s") from error
         raise NotFetched(str(error) or type(error).__name__) from error
@@ -220,10 +224,13 @@ def _ask(connection: http.client.HTTPConnection, parts: SplitResult, deadline: f
 
 
 def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
+    import ssl
+    from http.client import HTTPConnection, HTTPSConnection
+
     host = parts.hostname or ""
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=ssl.create_default_context())
-    return http.client.HTTPConnection(host, parts.port, timeout=timeout)
+        return HTTPSConnection(host, parts.port, timeout=timeout, context=ssl.create_default_context())
+    return HTTPConnection(host, parts.port, timeout=timeout)
 
 
 def _abort(connected: socket.socket) -> None:
