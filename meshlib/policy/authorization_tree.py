@@ -179,8 +179,10 @@ def _is_plain(header: Header) -> bool:
 
 
 def _path(matches: Sequence[StringMatch], reading: Reading) -> Node:
-    test = compile_texts(matches, TEXT, restricts=reading.restricts)
     decoded_matches = [item if item.kind == "regex" else replace(item, value=decoded(item.value)) for item in matches]
+    if reading.restricts and decoded_matches != matches:
+        matches = [*matches, *decoded_matches]  # "/a%3Ab" is "/a:b" to whoever decodes it
+    test = compile_texts(matches, TEXT, restricts=reading.restricts)
     on_decoded = compile_texts(decoded_matches, TEXT, restricts=reading.restricts)
     rule = path_rule(test, restricts=reading.restricts, decoded_test=on_decoded)
     return OfRequest(rule, _PATH, path_keys(matches))

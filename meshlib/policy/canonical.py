@@ -61,4 +61,4 @@ def _canonical(request: ServerRequest, mode: PathNormalization) -> Refusal | tup
     if mode is not PathNormalization.NONE and has_dot_segment(path):
         # A step up that only those see who decode slashes: applications do, and this mode does not.
         return Refusal(400, "path_with_escaped_slashes", b"Bad Request")
-    return target, readings_of(path)
+    return target, readings_of(path, origin.partition(b"?")[0])

@@ -197,13 +197,13 @@ def has_dot_parameters(path: bytes) -> bool:
     return _DOTS_WITH_PARAMETERS.search(path) is not None
 
 
-def readings_of(path: bytes) -> Readings | None:
-    """How else a canonical path can be read; None when there is no other way."""
-    if _LOOSE.search(path) is None:
+def readings_of(path: bytes, origin: bytes) -> Readings | None:
+    """How else a canonical path, which came as `origin`, can be read; None when there is no other way."""
+    if _LOOSE.search(origin) is None:
         return None
     folded = _RUN.sub(b"/", _normalized(path, _DECODE) or path)
     others = {folded}
-    if len(folded) > 1 and folded.endswith(b"/") and not path.endswith(folded[-2:]):
+    if len(folded) > 1 and folded.endswith(b"/") and not origin.endswith(folded[-2:]):
         others.add(folded[:-1])  # "/admin//": of the slashes at the end, one at least is meant to be none
     others.discard(path)
     decoded = unquote_to_bytes(folded)

@@ -31,6 +31,7 @@ def path_rule(test: TextTest, *, restricts: bool, decoded_test: TextTest | None 
     """`test` on the canonical path and on its other readings.
 
     `decoded_test`: the same rule made from `decoded(value)`, for rules that restrict; without it, `test` sees the decoded path.
+    Where a rule's own value has escapes, `test` is to hold for the decoded value, too.
     """
     if not restricts:
 

@@ -122,7 +122,7 @@ def test_no_bytes_are_an_error(path: bytes, mode: PathNormalization) -> None:
         found = canonical_target(target, mode)
         assert found is None or found.startswith(b"/")
         if found is not None:
-            readings_of(found.partition(b"?")[0])
+            readings_of(found.partition(b"?")[0], target)
 
 
 @given(st.text(max_size=40), modes)
@@ -134,7 +134,7 @@ def test_no_text_is_an_error(path: str, mode: PathNormalization) -> None:
 def test_what_is_plain_is_canonical(path: bytes, mode: PathNormalization) -> None:
     if is_plain(path):
         assert canonical_target(path, mode) == path
-        assert readings_of(path) is None
+        assert readings_of(path, path) is None
 
 
 @given(crafted, modes)
@@ -169,7 +169,7 @@ def test_readings_are_what_a_decoding_reader_sees(path: bytes) -> None:
     if found is None:
         return
     found = found.partition(b"?")[0]
-    readings = readings_of(found)
+    readings = readings_of(found, found)
     if readings is None:
         assert unquote_to_bytes(found) == found
         assert b"//" not in found
@@ -194,14 +194,22 @@ def test_readings_are_what_a_decoding_reader_sees(path: bytes) -> None:
     ],
 )
 def test_readings(path: bytes, paths: tuple[str, ...], decoded: str) -> None:
-    readings = readings_of(path)
+    readings = readings_of(path, path)
     assert readings is not None
     assert (readings.paths, readings.decoded) == (paths, decoded)
 
 
+def test_slashes_at_the_end_are_remembered_when_they_are_merged() -> None:
+    """P04: ``/admin//`` came, ``/admin/`` is its canonical form, and ``/admin`` is what it may be meant to be."""
+    readings = readings_of(b"/admin/", b"/admin//")
+    assert readings is not None
+    assert readings.paths == ("/admin",)
+    assert readings_of(b"/admin/", b"/admin/") is None
+
+
 @pytest.mark.parametrize("path", [b"/", b"/a/b", b"/a/", b"/.well-known/x", b"/a;b=c/d", b"/a.b"])
 def test_one_reading_is_enough(path: bytes) -> None:
-    assert readings_of(path) is None
+    assert readings_of(path, path) is None
 
 
 @pytest.mark.parametrize("path", [b"/a%2f..", b"/a%2F../b", b"/a%5C%2e%2E%2fb", b"/a\\..", b"/./a", b"/a%2f."])
