@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("flow", "authorization", "jwt", "engine", "calls", "sidecars", "control_plane")
-QUICK = {"calls": ["--rounds", "3"], "sidecars": ["--rounds", "3"]}
+NAMES = ("flow", "authorization", "jwt", "engine", "calls", "sidecars", "zero_trust", "control_plane")
+QUICK = {"calls": ["--rounds", "3"], "sidecars": ["--rounds", "3"], "zero_trust": ["--rounds", "3"]}
 
 
 def main() -> None:

@@ -24,7 +24,12 @@ async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: C
 
 
 def __getattr__(name: str) -> object:
-    """`meshed`: the same application behind the mesh's middleware; made when it is asked for."""
+    """`meshed`: the same application behind the mesh's middleware; `secured`: with mTLS and policies.  Made when asked for."""
+    if name == "secured":
+        from benchmarks.zero_trust import served_mesh
+        from meshlib_integrations.asgi import MeshMiddleware
+
+        return MeshMiddleware(app, served_mesh())
     if name == "meshed":
         from meshlib.testing import static_mesh
         from meshlib_integrations.asgi import MeshMiddleware

@@ -14,6 +14,7 @@ from meshlib.model.inbound import ServerRequest
 from meshlib.model.request import Body, Request, Timeouts, authority_of
 from meshlib.runtime.client import Control
 from meshlib.runtime.drain import Drain
+from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.listening import Listening
 from meshlib.runtime.native import HeaderInput, Response, build_request
 from meshlib.runtime.process import Process, Processes
@@ -52,6 +53,7 @@ class Mesh:
         identity_dir: str = "",
         insecure_dev: bool = False,
         mesh_port: int = 0,
+        identity: IdentitySource | None = None,
     ) -> None:
         """Say who this process is.  Raises errors.ConfigError.
 
@@ -64,7 +66,8 @@ class Mesh:
         It is shown to `ca` (port 15013 of the control service unless given), whose root is known by `ca_file` (PEM) or by
         `ca_sha256`, and answered with a certificate for the key that is made here.  `identity_dir` keeps both for other
         workers and the next start.  `insecure_dev`: no certificates at all, and a control service on this machine.
-        `mesh_port`: where the middleware listens for mTLS itself, for servers that cannot.
+        `mesh_port`: where the middleware listens for mTLS itself, for servers that cannot.  `identity`: certificates from a
+        source of one's own, instead of all that.
         """
         self.settings = Settings(
             control=control if isinstance(control, str) else DEFAULT_CONTROL,
@@ -90,7 +93,7 @@ class Mesh:
         )
         self._inbound = Inbound()
         self._listening = Listening(self._inbound)
-        self._processes = Processes(self.settings, None if isinstance(control, str) else control, self._listening)
+        self._processes = Processes(self.settings, None if isinstance(control, str) else control, self._listening, identity)
         self._drain = Drain(self._inbound, self._processes, drain_seconds)
 
     @classmethod

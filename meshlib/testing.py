@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from meshlib.mesh import Mesh
-from meshlib.model.cluster import CircuitBreakers, Cluster, LbPolicy
+from meshlib.model.cluster import CircuitBreakers, Cluster, LbPolicy, UpstreamTls
 from meshlib.model.endpoint import Endpoint
+from meshlib.model.listener import InboundListener
 from meshlib.model.request import authority_of
 from meshlib.model.route import Forward, PathMatch, RetryPolicy, Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
@@ -115,6 +116,7 @@ def service(
     routes: Iterable[Route] | None = None,
     breakers: CircuitBreakers | None = None,
     connect_timeout: float = 10.0,
+    tls: UpstreamTls | None = None,
 ) -> Target:
     """A service at `host` ("reviews" or "reviews:9080").
 
@@ -138,6 +140,7 @@ def service(
             lb_policy=lb_policy,
             circuit_breakers=breakers or CircuitBreakers(),
             connect_timeout=connect_timeout,
+            tls=tls,
             host=name,
             subset=subset,
             port=port,
@@ -158,11 +161,14 @@ def _endpoint(text: str) -> Endpoint:
     return Endpoint(address.strip("[]"), int(port))
 
 
-def snapshot(*services: Target, allow_any: bool | None = True) -> Snapshot:
-    """A snapshot of these services."""
-    return Snapshot(1, {target.authority: target for target in services}, allow_any=allow_any)
+def snapshot(*services: Target, allow_any: bool | None = True, inbound: Iterable[InboundListener] = ()) -> Snapshot:
+    """A snapshot of these services.  `inbound`: what holds for the ports that the process serves."""
+    listeners = {listener.port: listener for listener in inbound}
+    return Snapshot(1, {target.authority: target for target in services}, allow_any=allow_any, inbound=listeners)
 
 
-def static_mesh(*services: Target, allow_any: bool | None = True, **settings: Any) -> Mesh:
+def static_mesh(
+    *services: Target, allow_any: bool | None = True, inbound: Iterable[InboundListener] = (), **settings: Any
+) -> Mesh:
     """A Mesh without a control service: `services` are all that there is."""
-    return Mesh(control=StaticControl(snapshot(*services, allow_any=allow_any)), **settings)
+    return Mesh(control=StaticControl(snapshot(*services, allow_any=allow_any, inbound=inbound)), **settings)

@@ -100,8 +100,12 @@ class Process:
 class Processes:
     """At most one running `Process`, in the process that asks."""
 
-    def __init__(self, settings: Settings, control: object | None, listening: Listening) -> None:
+    def __init__(
+        self, settings: Settings, control: object | None, listening: Listening, identity: IdentitySource | None = None
+    ) -> None:
+        """`control`, `identity`: the caller's own; None: those that the settings lead to."""
         self.current: Process | None = None
+        self._identity = identity
         self._settings = settings
         self._listening = listening
         self._control = control
@@ -118,13 +122,13 @@ class Processes:
     def _open(self) -> Process:
         if self._control is not None:
             # The caller's own, checked by its use.
-            return Process(self._settings, cast("Link", self._control), self._listening)
+            return Process(self._settings, cast("Link", self._control), self._listening, self._identity)
         from meshlib.runtime.link import (  # grpc and the protos cost 100 ms: not before they are needed
             ControlLink,
             open_identity,
         )
 
-        identity = open_identity(self._settings)
+        identity = self._identity or open_identity(self._settings)
         return Process(self._settings, ControlLink(self._settings, identity), self._listening, identity)
 
     def close(self) -> None:
