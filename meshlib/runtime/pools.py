@@ -100,7 +100,7 @@ class Pools:
         self._tls = tls or TlsContexts(StaticIdentity(absent="this process runs without an identity (insecure_dev)"))
         self._rng = Random()
         self._blocking: WeakSet[BlockingPool] = WeakSet()
-        self._stop = self._tls.listen(self._retire)
+        self._stop = self._tls.listen(self.sweep)
         self._limits: dict[str, Limits] = {}
         self._loops: dict[asyncio.AbstractEventLoop, _LoopPools] = {}
 
@@ -166,8 +166,12 @@ class Pools:
         """Hear no more of changes of identity and trust.  The pools are the owner's to drain."""
         self._stop()
 
-    def _retire(self) -> None:
-        """Identity or trust has changed: idle connections from before close now, busy ones after their request."""
+    def sweep(self) -> None:
+        """Close idle connections that take no new requests; busy ones close after theirs.  From any thread.
+
+        Loops do it by themselves when a connection has been idle, or has lived, for too long; blocking callers when they come
+        by.
+        """
         with self._lock:
             loops, blocking = list(self._loops.items()), list(self._blocking)
         for pool in blocking:

@@ -142,6 +142,7 @@ class AsyncTlsConnector(_Tls):
     """TLS on the running loop, whichever it is."""
 
     async def open(self, endpoint: Endpoint, protocol_factory: Callable[[], P]) -> P:
+        self._side.check_ready()
         loop = asyncio.get_running_loop()
         protocol = protocol_factory()
         ready: asyncio.Future[None] = loop.create_future()
@@ -173,6 +174,7 @@ class TlsConnector(_Tls):
     """TLS on a blocking socket."""
 
     def open(self, endpoint: Endpoint, timeout: float | None) -> Stream:
+        self._side.check_ready()
         until = None if timeout is None else monotonic() + timeout
         connected = socket.create_connection((endpoint.address, endpoint.port), timeout)
         try:

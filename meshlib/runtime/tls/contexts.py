@@ -181,6 +181,9 @@ class MeshSide(Side):
         self._minimum_version = tls.minimum_version if tls is not None else minimum_version
         self.alpn = ALPN
 
+    def check_ready(self) -> None:
+        self._prepare()
+
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, host: str = "") -> TlsObject:
         context, check = self._prepare()
         made = context.wrap_bio(incoming, outgoing, server_side=self._server, server_hostname=self._name)

@@ -27,6 +27,9 @@ class OutsideSide(Side):
         self._files: tuple[tuple[int, int], ...] = ()
         self.alpn = ("http/1.1",)
 
+    def check_ready(self) -> None:
+        self._current()
+
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, host: str = "") -> TlsObject:
         made = self._current().wrap_bio(incoming, outgoing, server_hostname=self._name(host))
         assert isinstance(made, TlsObject)

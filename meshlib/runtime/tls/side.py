@@ -18,6 +18,10 @@ class Side(Protocol):
 
     alpn: tuple[str, ...]
 
+    def check_ready(self) -> None:
+        """Raises what wrapping would raise: before a connection is opened in vain."""
+        ...
+
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, host: str = "") -> TlsObject:
         """A TLS object for one new connection to `host`, as its user calls it.  Raises ssl.SSLError, OSError."""
         ...
