@@ -53,7 +53,8 @@ def analyze(*, texts: Texts, live: bool, namespace: str, suppress: tuple[str, ..
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="NODE.json",
-    help='The client: {"flavour": "meshlib"|"envoy"|"grpc", "service", "namespace", "service_account", "labels", "locality"}.',
+    help='The client: {"flavour": "meshlib"|"envoy"|"grpc", "service", "namespace", "service_account", "labels", "locality",'
+    ' "ports": [9080]} (of an Envoy, with the port of the application behind it: "9080:8080").',
 )
 @options.namespace("Namespace of resources that name none.")
 @options.output("json", "yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from meshlib_control.compile.trust import Trust
 from tests.support import ads, backends, envoy, mtlsclient
 from tests.support.certificates import Authority, Minted, TrustDomain, bundles, mint
 from tests.support.configuring import registered, world
+from tests.support.control import eventually
 from tests.support.tls import contexts, member
 
 pytestmark = pytest.mark.envoy
@@ -65,6 +67,7 @@ def sidecar(current: World, leaf: Minted, folder: Path, **node: object) -> Itera
     certificate, key = leaf.write(folder, "workload")
     secrets = folder / "sds.yaml"
     tls = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
+    tls["watched_directory"] = {"path": str(folder)}
     kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
     secrets.write_text(json.dumps({"resources": [{"@type": kind, "name": "default", "tls_certificate": tls}]}))
     scope = scope_of(current, Node(flavour="envoy", identity_file=str(secrets), **node))  # type: ignore[arg-type]
@@ -189,6 +192,26 @@ def test_a_port_that_speaks_something_else(tmp_path: Path) -> None:
         assert [path for _, path, _ in found.application.requests] == ["/as//./it"]
         with pytest.raises(mtlsclient.Rejected):
             found.get_plain()
+
+
+def test_a_renewed_certificate_is_taken_up(tmp_path: Path) -> None:
+    """From files that are moved into their place, without a word from the control service."""
+    with protected(tmp_path, MODE % "STRICT") as found:
+        before = _shown(found.port)
+        renewed, aside = DOMAIN.leaf("reviews"), tmp_path / "aside"
+        aside.mkdir()
+        for file in renewed.write(aside, "workload"):
+            file.replace(tmp_path / file.name)
+        eventually(lambda: _shown(found.port) == renewed.der, what="the renewed certificate")
+        assert before != renewed.der
+        assert found.get(DOMAIN.leaf("alice")).status == 200
+
+
+def _shown(port: int) -> bytes | None:
+    """The certificate that a server shows."""
+    context = mtlsclient.context(DOMAIN.leaf("alice"), [DOMAIN.root])
+    with socket.create_connection(("127.0.0.1", port), 10) as connected, context.wrap_socket(connected) as tls:
+        return tls.getpeercert(binary_form=True)
 
 
 # --- Envoy calls

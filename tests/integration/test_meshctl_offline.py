@@ -81,6 +81,19 @@ def test_compile_prints_one_list_with_envoys_type_names(tmp_path: Path, node: Pa
     assert "10.0.0.2" in result.stdout
 
 
+@pytest.mark.parametrize(("flavour", "port"), [("meshlib", 9080), ("grpc", 9080), ("envoy", "9080:8080")])
+def test_compile_prints_what_the_node_serves(tmp_path: Path, node: Path, flavour: str, port: int | str) -> None:
+    """With mTLS, as nobody has said that there is none."""
+    strict = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: x}, spec: {mtls: {mode: STRICT}}}"
+    node.write_text(json.dumps({**NODE, "flavour": flavour, "ports": [port]}))
+    result = meshctl("compile", *write(tmp_path, mesh=MESH, strict=strict), "--node", str(node))
+    assert result.returncode == 0, result.stderr
+    served = [resource for resource in json.loads(result.stdout) if resource.get("traffic_direction") == "INBOUND"]
+    assert [resource["address"]["socket_address"]["port_value"] for resource in served] == [9080]
+    (chain,) = served[0]["filter_chains"]
+    assert chain["transport_socket"]["typed_config"]["@type"].endswith(".DownstreamTlsContext")
+
+
 def test_compile_with_errors_prints_nothing_but_findings_on_stderr(tmp_path: Path, node: Path) -> None:
     result = meshctl("compile", *write(tmp_path, bad=virtual_service()), "--node", str(node))
     assert (result.returncode, result.stdout) == (1, "")
@@ -96,7 +109,9 @@ def test_what_apply_would_store_is_compiled_findings_or_not(tmp_path: Path, node
     assert "virtual-service/a-rival" in result.stdout
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"flavour": "nginx"}', '{"flavor": "envoy"}', '{"labels": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"flavour": "nginx"}', '{"flavor": "envoy"}', '{"labels": {"a": 1}}', '{"ports": [65536]}']
+)
 def test_a_bad_node_is_a_usage_error(tmp_path: Path, node: Path, text: str) -> None:
     node.write_text(text)
     result = meshctl("compile", *write(tmp_path, mesh=MESH), "--node", str(node))

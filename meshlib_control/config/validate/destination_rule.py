@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from itertools import chain
 
 from meshlib_control.config.findings import Severity
-from meshlib_control.config.kinds import DestinationRule, Subset, WorkloadSelector
+from meshlib_control.config.kinds import DestinationRule, Subset
 from meshlib_control.config.problems import Problem, under
 from meshlib_control.config.validate import names
 from meshlib_control.config.validate.http_routes import check_subset_name
 from meshlib_control.config.validate.policies import check_traffic_policy
+from meshlib_control.config.validate.workloads import check_workload_selector
 
 
 def check_destination_rule(spec: DestinationRule, namespace: str) -> Iterator[Problem]:
@@ -28,7 +29,7 @@ def check_destination_rule(spec: DestinationRule, namespace: str) -> Iterator[Pr
         yield Problem(
             ("exportTo",), "MSH0128", f"with a workloadSelector it holds in {namespace} only; write . or leave it out"
         )
-    yield from under(("workloadSelector",), check_selector(spec.workload_selector))
+    yield from under(("workloadSelector",), check_workload_selector(spec.workload_selector))
 
 
 def _check_subset(subset: Subset) -> Iterator[Problem]:
@@ -46,16 +47,3 @@ def _check_unique(subsets: tuple[Subset, ...]) -> Iterator[Problem]:
             message = f"{subset.name} is already defined by subsets[{first[subset.name]}], which holds"
             yield Problem(("subsets", index, "name"), "MSH0138", message, Severity.WARNING)
         first.setdefault(subset.name, index)
-
-
-def check_selector(selector: WorkloadSelector | None) -> Iterator[Problem]:
-    """Istio's rules for choosing workloads by labels."""
-    if selector is None:
-        return
-    if not selector.match_labels:
-        yield Problem((), "MSH0151", "a selector without labels selects every workload of the namespace")
-    for key, value in selector.match_labels.items():
-        if not key or "*" in key or "*" in value:
-            yield Problem(
-                ("matchLabels", key), "MSH0142", "labels are compared as they are; wildcards and empty keys are not allowed"
-            )

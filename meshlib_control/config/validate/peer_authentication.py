@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from meshlib_control.config.kinds import PeerAuthentication
 from meshlib_control.config.problems import Problem, under
 from meshlib_control.config.validate import names
-from meshlib_control.config.validate.destination_rule import check_selector
+from meshlib_control.config.validate.workloads import check_workload_selector
 
 
 def check_peer_authentication(spec: PeerAuthentication, _namespace: str) -> Iterator[Problem]:
     """Istio's rules."""
-    yield from under(("selector",), check_selector(spec.selector))
+    yield from under(("selector",), check_workload_selector(spec.selector))
     if spec.port_level_mtls is None:
         return
     path = ("portLevelMtls",)

@@ -10,12 +10,13 @@ from google.protobuf.message import Message
 
 from meshlib.xds.proto import core_pb2
 from meshlib.xds.types import CLUSTER, ENDPOINTS
-from meshlib_control.compile.node import Node, Scope
+from meshlib_control.compile.node import Node, Scope, ServedPort
 from meshlib_control.serve.cache import ResourceCache, ScopeResources
+from meshlib_control.serve.dialects import BadRequest
 from meshlib_control.serve.nodes import node_of
 from meshlib_control.serve.push import Debounce, PushLoop
 from meshlib_control.serve.registry import peer_address
-from tests.support.discovery import TextCompiler, World
+from tests.support.discovery import Affected, TextCompiler, World
 
 
 def test_one_change_is_pushed_after_the_quiet_time() -> None:
@@ -115,6 +116,20 @@ async def test_endpoints_alone_do_not_concern_scopes_and_clusters() -> None:
     assert compiler.generated.count((CLUSTER, "a")) == 1
 
 
+class AlsoClusters(TextCompiler):
+    """A change of endpoints changes their clusters too, as when others may answer."""
+
+    def affected(self, old_world: World, new_world: World, /) -> Affected:
+        return Affected(False, endpoint_clusters=frozenset("a"), clusters=frozenset("a"))
+
+
+async def test_clusters_of_changed_endpoints_are_renewed_first() -> None:
+    compiler = AlsoClusters()
+    clients, _, _ = await pushed(compiler, BEFORE, BEFORE.having(CDS_a="2", EDS_a="z"))
+    assert clients.marks == [(CLUSTER, frozenset("a")), (ENDPOINTS, frozenset("a"))]
+    assert clients.rebinds == 0
+
+
 async def test_what_cannot_be_compiled_stays_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     clients, loop, resources = await pushed(BrokenClusters(), BEFORE, BEFORE.having(CDS_a="2", EDS_a="z"))
     assert clients.marks == [(ENDPOINTS, frozenset("a"))]
@@ -146,6 +161,17 @@ def test_node_metadata_has_istios_keys() -> None:
     node = node_of(message)
     assert (node.id, node.namespace, node.service_account, node.locality) == ("sidecar~1", "shop", "cart", "eu/a")
     assert node.labels == {"app": "cart", "version": "v1"}
+
+
+def test_an_envoy_says_what_it_serves() -> None:
+    message = core_pb2.Node(user_agent_name="envoy")
+    message.metadata.update({"PORTS": ["9080:8080", "9081:8081/tcp"], "IDENTITY_FILE": "/run/sds.yaml"})
+    node = node_of(message)
+    assert node.ports == (ServedPort(9080, 8080), ServedPort(9081, 8081, "tcp"))
+    assert node.identity_file == "/run/sds.yaml"
+    message.metadata.update({"PORTS": ["http"]})
+    with pytest.raises(BadRequest, match="PORTS in the node's metadata: 'http' is not a served port"):
+        node_of(message)
 
 
 def test_a_node_that_says_nothing_is_in_the_default_namespace() -> None:
