@@ -20,6 +20,7 @@ from meshlib.runtime.listening import (
 )
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.serving import Serving
+from meshlib.runtime.tls.aio_server import ServerTlsTransport
 
 __all__ = [
     "HANDSHAKE_TIMEOUT",
@@ -40,6 +41,7 @@ __all__ = [
     "RequestContext",
     "RuleTrial",
     "ServerRequest",
+    "ServerTlsTransport",
     "Serving",
     "SpiffeId",
     "Timeouts",

@@ -1,31 +1,27 @@
 """uvicorn's HTTP protocols behind the mesh's door: the first byte of a connection says whether it is TLS or plain.
 
-The handshake is made by asyncio's own `SSLProtocol`, on uvloop too (which is as fast as uvloop's TLS), because that lets it
-begin after the first bytes were read.  What the handshake proved is put into ``scope["state"]`` of every request and websocket
-of the connection; a context variable would leak from one connection to another under uvloop.
+TLS is meshlib's own transport, on asyncio and uvloop alike, because that can begin after the first bytes were read.  What the
+handshake proved is put into ``scope["state"]`` of every request and websocket of the connection; a context variable would leak
+from one connection to another under uvloop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from asyncio import sslproto
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from meshlib import Mesh
-from meshlib.lowlevel import HANDSHAKE_TIMEOUT, Connection, NotAdmitted, certified_for, connection_of
+from meshlib.lowlevel import HANDSHAKE_TIMEOUT, Connection, NotAdmitted, ServerTlsTransport, certified_for, connection_of
 from meshlib_integrations._asgi import CONNECTION, Application, Receive, Scope, Send, closing
 from meshlib_integrations._serving import serving_mesh
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
-
-SHUTDOWN_TIMEOUT = 30.0
-"""Seconds that a peer may take to read the rest of an answer, and to say that it is closing too."""
 
 
 class _Admission:
@@ -58,7 +54,8 @@ class _Admission:
         connection: Connection = self.app_state[CONNECTION]
         seconds = certified_for(connection)
         if seconds < float("inf"):
-            self.loop.call_later(max(seconds, 0.0), _end_websocket, weakref.ref(self.transport))
+            websocket = weakref.WeakMethod(self.transport.get_protocol().shutdown)  # type: ignore[attr-defined]  # uvicorn's
+            self.loop.call_later(max(seconds, 0.0), _call, websocket)
 
     def _retire(self) -> None:
         """From here on, each response ends the connection."""
@@ -75,12 +72,6 @@ class _HttpTools(_Admission, HttpToolsProtocol):  # type: ignore[misc]  # the or
 
 class _H11(_Admission, H11Protocol):  # type: ignore[misc]
     pass
-
-
-class _Tls(sslproto.SSLProtocol):
-    """With a smaller buffer: a quarter of a megabyte for each connection is much for requests."""
-
-    max_size = 64 * 1024
 
 
 class MeshProtocol(asyncio.Protocol):
@@ -116,8 +107,7 @@ class MeshProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's says BaseTransport
         self._transport = transport
-        self._deadline = self._loop.time() + self.handshake_timeout
-        self._timer = self._loop.call_at(self._deadline, self._too_late)
+        self._timer = self._loop.call_later(self.handshake_timeout, self._too_late)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn calls shutdown() on them
         _enter(self._server_state, self)
 
@@ -130,11 +120,15 @@ class MeshProtocol(asyncio.Protocol):
         listening = self._mesh.listening
         try:
             if listening.admits_tls(data[0], port):
-                self._handshake(transport, listening.context(port), data)
+                served: Any = self._served()
+                tls = ServerTlsTransport(listening.side(port), served, self._shaken, loop=self._loop)
+                transport.set_protocol(tls)
+                tls.connection_made(transport)
+                tls.data_received(data)
             else:
                 self._left()
                 self._serve_plain(transport, data)
-        except OSError as error:  # NotAdmitted, and a context without certificates
+        except NotAdmitted as error:
             self._refuse(error)
 
     def eof_received(self) -> None:
@@ -144,44 +138,15 @@ class MeshProtocol(asyncio.Protocol):
         self._left()
 
     def shutdown(self) -> None:
-        """Uvicorn's: the server stops, and nothing was asked here yet."""
+        """Of uvicorn's protocols: the server stops, and nothing was asked here yet."""
         if self._transport is not None:
             self._transport.abort()
 
-    # --- what uvicorn's `Future` for a handshake would be told
-
-    def cancelled(self) -> bool:
-        return False
-
-    def set_result(self, result: None) -> None:
+    def _shaken(self, error: BaseException | None) -> None:
+        """The handshake is over."""
         self._left()
-
-    def set_exception(self, error: BaseException) -> None:
-        self._left()
-        self._mesh.listening.note_refused(self._remote(), error)
-
-    # ---
-
-    def _handshake(self, transport: asyncio.Transport, context: Any, data: bytes) -> None:
-        self._timer.cancel()
-        tls = _Tls(
-            self._loop,
-            self._served(),  # type: ignore[arg-type]  # a Protocol
-            context,
-            self,  # type: ignore[arg-type]  # in the place of the Future that start_tls would wait for
-            server_side=True,
-            ssl_handshake_timeout=max(self._deadline - self._loop.time(), 0.001),  # type: ignore[arg-type]  # seconds, as float
-            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-        )
-        transport.set_protocol(tls)
-        tls.connection_made(transport)
-        rest = memoryview(data)
-        while rest:
-            buffer = tls.get_buffer(len(rest))
-            count = min(len(buffer), len(rest))
-            buffer[:count] = rest[:count]
-            tls.buffer_updated(count)
-            rest = rest[count:]
+        if error is not None:
+            self._mesh.listening.note_refused(self._remote(), error)
 
     def _serve_plain(self, transport: asyncio.Transport, data: bytes) -> None:
         served: Any = self._served()
@@ -202,9 +167,9 @@ class MeshProtocol(asyncio.Protocol):
         _half_open.get(self._server_state, {}).pop(self, None)
 
     def _too_late(self) -> None:
-        self._refuse(NotAdmitted(f"no byte in {self.handshake_timeout:g} s"))
+        self._refuse(NotAdmitted(f"no request or handshake in {self.handshake_timeout:g} s"))
 
-    def _refuse(self, error: OSError) -> None:
+    def _refuse(self, error: NotAdmitted) -> None:
         self._mesh.listening.note_refused(self._remote(), error)
         self.shutdown()
 
@@ -232,21 +197,14 @@ def _enter(server_state: ServerState, protocol: MeshProtocol) -> None:
 
 def _connection(transport: asyncio.BaseTransport) -> Connection:
     about = transport.get_extra_info
-    return connection_of(about("peername"), about("sockname"), about("ssl_object"), encrypted=about("sslcontext") is not None)
+    tls = about("ssl_object")
+    return connection_of(about("peername"), about("sockname"), tls, encrypted=tls is not None)
 
 
 def _call(method: weakref.WeakMethod[Any]) -> None:
     bound = method()
     if bound is not None:
         bound()
-
-
-def _end_websocket(transport: weakref.ref[asyncio.Transport]) -> None:
-    """1012: the client is to come back."""
-    open_ = transport()
-    if open_ is not None and not open_.is_closing():
-        protocol: Any = open_.get_protocol()
-        protocol.shutdown()
 
 
 def _ending(app: Application) -> Application:

@@ -7,6 +7,7 @@ import ssl
 import time
 
 from meshlib.runtime.listening import HANDSHAKE_TIMEOUT, Listening, NotAdmitted, connection_of
+from meshlib.runtime.tls.side import Side
 
 
 def admit(listening: Listening, connected: socket.socket, timeout: float = HANDSHAKE_TIMEOUT) -> socket.socket:
@@ -24,7 +25,7 @@ def admit(listening: Listening, connected: socket.socket, timeout: float = HANDS
     try:
         port = connection_of(remote, local, None, encrypted=False).local_port
         tls = listening.admits_tls(_first_byte(connected, timeout), port)
-        admitted = _handshake(connected, listening.context(port), deadline) if tls else connected
+        admitted = _handshake(connected, listening.side(port), deadline) if tls else connected
         connection = connection_of(remote, local, admitted if isinstance(admitted, ssl.SSLSocket) else None, encrypted=tls)
     except OSError as error:
         connected.close()
@@ -58,8 +59,8 @@ def _first_byte(connected: socket.socket, timeout: float) -> int:
     return first[0]
 
 
-def _handshake(connected: socket.socket, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
-    tls = context.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
+def _handshake(connected: socket.socket, side: Side, deadline: float) -> ssl.SSLSocket:
+    tls = side.wrap_socket(connected)
     try:
         tls.settimeout(max(deadline - time.monotonic(), 0.001))
         tls.do_handshake()

@@ -21,6 +21,7 @@ from meshlib.policy.rng import Rng
 from meshlib.runtime.fork import forget_in_child
 from meshlib.runtime.serving import Inbound
 from meshlib.runtime.tls.objects import peer_of
+from meshlib.runtime.tls.side import Side
 
 logger = logging.getLogger("meshlib")
 
@@ -37,10 +38,10 @@ _JITTER = 0.1
 
 
 class ServerContexts(Protocol):
-    """Where the server's side of TLS comes from (`meshlib.runtime.tls`)."""
+    """Where the server's side of TLS comes from (`meshlib.runtime.tls.contexts`)."""
 
-    def server(self, minimum_version: str = "") -> ssl.SSLContext:
-        """A context that hands each handshake the current certificates; cached per value."""
+    def downstream(self, minimum_version: str = "") -> Side:
+        """Wraps a connection with the current certificates, and verifies its peer."""
         ...
 
 
@@ -90,11 +91,11 @@ class Listening:
             raise NotAdmitted(f"plaintext on port {port}, whose mTLS mode is STRICT")
         return False
 
-    def context(self, port: int) -> ssl.SSLContext:
-        """The server's context for a handshake on `port`.  Raises NotAdmitted without an identity."""
+    def side(self, port: int) -> Side:
+        """The server's side of a handshake on `port`.  Raises NotAdmitted without an identity."""
         if self.contexts is None:
             raise NotAdmitted(f"TLS on port {port}, but this process has no identity")
-        return self.contexts.server(self.inbound.plan(port).minimum_version)
+        return self.contexts.downstream(self.inbound.plan(port).minimum_version)
 
     def note_refused(self, remote_address: str, reason: object) -> None:
         """Count and log a connection that was not let in."""

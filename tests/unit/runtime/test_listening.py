@@ -68,7 +68,7 @@ def test_a_mode_is_read_for_each_connection() -> None:
 def test_without_an_identity_there_is_no_tls() -> None:
     nobody = Listening(Inbound())
     with pytest.raises(NotAdmitted, match="no identity"):
-        nobody.context(8080)
+        nobody.side(8080)
 
 
 def test_a_forked_child_has_neither_identity_nor_connections_of_its_parent() -> None:
