@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
@@ -30,6 +30,8 @@ from meshlib.wire.request import encode_head
 from tests.support.certificates import TrustDomain, bundles
 from tests.support.tls import contexts, material, member
 from tests.support.tls_origin import Origin
+
+T = TypeVar("T")
 
 DOMAIN = TrustDomain()
 SERVER = DOMAIN.id("server")
@@ -61,7 +63,7 @@ class Caller:
         response = await pool.send(head, body, timeouts=PATIENT, whole=True)
         return (await response.read()).decode()
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         assert self._runner is not None
         return self._runner.run(coroutine)
 

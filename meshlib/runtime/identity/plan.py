@@ -52,10 +52,12 @@ def due(not_before: float, not_after: float, rng: Rng, *, now: float) -> float:
 
 def next_step(holding: Holding | None, pause: Pause, *, wall: float, monotonic: float) -> tuple[Step, float]:
     """The step, and for WAIT for how many seconds at most."""
+    left = holding.not_after - wall if holding is not None else 0.0
     if pause.until > monotonic:
-        return Step.WAIT, min(pause.until - monotonic, LOOK)
-    if holding is None or holding.not_after <= wall:
+        # Not past the end, which others want to be told of.
+        return Step.WAIT, min(pause.until - monotonic, LOOK, left if left > 0 else LOOK)
+    if holding is None or left <= 0:
         return Step.ENROL, 0.0
     if holding.due <= wall:
         return (Step.ENROL if pause.refused else Step.RENEW), 0.0
-    return Step.WAIT, min(holding.due - wall, holding.not_after - wall, LOOK)
+    return Step.WAIT, min(holding.due - wall, left, LOOK)
