@@ -76,6 +76,9 @@ class LiveWorld:
             found.append(f"configuration: {self._revisions.suspicious}")
         if self._files.problem:
             found.append(f"files: {self._files.problem}; those read before stay in use")
+        said, actual = self.world.settings.trust_domain, self._trust.domain
+        if self._trust.secure and said and said != actual:
+            found.append(f"MeshConfig says trustDomain {said}, but certificates are issued for {actual}: make it an alias")
         return found
 
     @property

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from meshlib_control.catalog.model import CatalogSnapshot, Instance, Port, Service
 from meshlib_control.compile import World
+from meshlib_control.compile.trust import Trust
 from meshlib_control.errors import StoreError
 from meshlib_control.live import LiveWorld
 from meshlib_control.static import StaticConfig
@@ -88,6 +89,18 @@ async def test_worlds_that_differ_in_instances_alone_share_their_routing() -> No
         lab.feed.snapshots.put_nowait(CatalogSnapshot(services=dict(services), instances=instances))
         await eventually(lambda: lab.worlds[-1].instances == instances)
         assert lab.worlds[-1].routing is before.routing
+
+
+async def test_a_trust_domain_that_is_not_the_authoritys_is_a_problem() -> None:
+    lab = Lab()
+    lab.live.take_trust(Trust("mesh.test"))
+    text = "{apiVersion: meshlib.io/v1, kind: MeshConfig, metadata: {name: mesh}, spec: {trustDomain: %s}}"
+    for said in ("other.test", "mesh.test"):
+        documents = {str(resource.key): resource.document for resource in from_file(text % said)}
+        await lab.revisions.apply(Changes(puts=documents), expect=None, author="", message="", now=0.0)
+        await lab.live.load(CatalogSnapshot())
+        assert [("trustDomain other.test" in problem) for problem in lab.live.problems] == [True] * (said == "other.test")
+        assert lab.live.world.trust.domain == "mesh.test"
 
 
 async def test_a_burst_makes_few_worlds() -> None:
