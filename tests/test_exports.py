@@ -26,8 +26,8 @@ PUBLIC = {
     "meshlib.lowlevel": [
         "Admitted", "AsyncExchange", "Authorization", "CallRecord", "Connection", "Exchange", "Explanation", "FilterTrial",
         "HANDSHAKE_TIMEOUT", "Listening", "NotAdmitted", "Overrides", "Peer", "Refusal", "Request", "RequestContext",
-        "RuleTrial", "ServerRequest", "ServerTlsTransport", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles", "admit",
-        "authority_of", "authorize", "certified_for", "connection_of", "explain",
+        "RuleTrial", "ServerRequest", "ServerTlsTransport", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles",
+        "admit", "authority_of", "authorize", "certified_for", "connection_of", "explain",
     ],
     "meshlib.testing": ["DEFAULT_RETRY", "FakeClock", "StaticControl", "service", "snapshot", "static_mesh"],
     "meshlib_integrations.asgi": ["MeshMiddleware"],

@@ -86,6 +86,7 @@ class World:
     mode: str = "STRICT"
     workers: int = 1
     generation: int = 0
+    clean: int = -1  # the generation that tests begin with
 
     def __post_init__(self) -> None:
         self.leaf: Minted | None = self.domain.leaf("server")
