@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from meshlib.xds.proto import cluster_pb2, listener_pb2, route_pb2
-from meshlib.xds.types import pack
+from meshlib.xds.types import ENVOY_NAMES, pack
 from meshlib_control.compile.authentication import jwt_filters
 from meshlib_control.compile.authorization import authorization_filters, custom_filters, network_filters
 from meshlib_control.compile.hosts import split_authority
@@ -97,6 +97,10 @@ def inbound_cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluste
     endpoint = result.load_assignment.endpoints.add().lb_endpoints.add().endpoint
     endpoint.address.socket_address.address = APPLICATION
     endpoint.address.socket_address.port_value = port.application
+    if port.protocol == "http2":
+        options = cluster_pb2.HttpProtocolOptions()
+        options.explicit_http_config.http2_protocol_options.SetInParent()
+        result.typed_extension_protocol_options[ENVOY_NAMES["HttpProtocolOptions"]].CopyFrom(pack(options))
     return result
 
 
@@ -124,7 +128,7 @@ def _proxied(world: World, scope: Scope, port: ServedPort) -> listener_pb2.Liste
     mode = mtls_mode(world, scope, port.number)
     if mode != "DISABLE":
         result.listener_filters.add(name=_INSPECTOR).typed_config.CopyFrom(pack(listener_pb2.TlsInspector()))
-    if port.protocol == "http":
+    if port.protocol != "tcp":
         filters = [_http(world, scope, port.number, forward_to=_cluster_name(port))]
     else:
         proxy = listener_pb2.TcpProxy(stat_prefix=_cluster_name(port), cluster=_cluster_name(port))

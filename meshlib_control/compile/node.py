@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 Flavour = Literal["meshlib", "envoy", "grpc"]
+
+
+_PROTOCOLS: Final[Mapping[str, Literal["http", "http2", "tcp"]]] = {
+    "": "http",
+    "http": "http",
+    "http2": "http2",
+    "grpc": "http2",
+    "tcp": "tcp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +27,18 @@ class ServedPort:
 
     number: int
     application: int = 0
-    protocol: Literal["http", "tcp"] = "http"
+    protocol: Literal["http", "http2", "tcp"] = "http"
 
     @classmethod
     def parse(cls, text: str) -> ServedPort:
-        """``9080``, ``9080:8080`` (the application's second), ``9080:8080/tcp``.  Raises ValueError saying what is wrong."""
+        """``9080``, ``9080:8080`` (the application's second), ``9080:8080/grpc``.  Raises ValueError saying what is wrong."""
         numbers, _, protocol = text.partition("/")
         parts = numbers.split(":")
         if not 1 <= len(parts) <= 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 65536 for part in parts):
             raise ValueError(f"{text!r} is not a served port: expected PORT or PORT:APPLICATION, each 1 to 65535")
-        if protocol not in ("", "http", "tcp"):
-            raise ValueError(f"{text!r} is not a served port: the protocol is http or tcp")
-        return cls(int(parts[0]), int(parts[1]) if len(parts) == 2 else 0, "tcp" if protocol == "tcp" else "http")
+        if protocol not in _PROTOCOLS:
+            raise ValueError(f"{text!r} is not a served port: the protocol is http, http2, grpc or tcp")
+        return cls(int(parts[0]), int(parts[1]) if len(parts) == 2 else 0, _PROTOCOLS[protocol])
 
 
 @dataclass(frozen=True, slots=True)

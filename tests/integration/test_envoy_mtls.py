@@ -7,10 +7,12 @@ import json
 import socket
 import ssl
 from collections.abc import Collection, Iterator, Mapping
+from concurrent import futures
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from google.protobuf.message import Message
@@ -192,6 +194,28 @@ def test_a_port_that_speaks_something_else(tmp_path: Path) -> None:
         assert [path for _, path, _ in found.application.requests] == ["/as//./it"]
         with pytest.raises(mtlsclient.Rejected):
             found.get_plain()
+
+
+def test_a_grpc_service(tmp_path: Path) -> None:
+    """gRPC's ordinary credentials know DNS names only: the one that certificates have beside the identity."""
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: b"hello")
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Greeter", {"First": handler}),))
+    application = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    port, alice = ServedPort.parse(f"{SERVED}:{application}/grpc"), DOMAIN.leaf("alice")
+    credentials = grpc.ssl_channel_credentials(DOMAIN.root.pem, alice.key_pem, alice.chain_pem)
+    options = [("grpc.ssl_target_name_override", "reviews.default.cluster.local")]
+    try:
+        current = world(MODE % "STRICT", trust=TRUST)
+        with sidecar(current, DOMAIN.leaf("reviews"), tmp_path, ports=(port,)) as (process, _):
+            address = f"127.0.0.1:{process.listener_port(proxy_listener_name(SERVED))}"
+            with grpc.secure_channel(address, credentials, options) as channel:
+                assert channel.unary_unary("/test.Greeter/First")(b"", timeout=30) == b"hello"
+            with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
+                channel.unary_unary("/test.Greeter/First")(b"", timeout=30)
+    finally:
+        server.stop(0).wait(10)
 
 
 def test_a_renewed_certificate_is_taken_up(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from meshlib.model.authorization import RbacFilter
 from meshlib.model.identity import TrustBundles
 from meshlib.model.listener import INBOUND_PREFIX, InboundListener, MtlsMode, PathNormalization
 from meshlib.xds.decode import decode
-from meshlib.xds.proto import listener_pb2
+from meshlib.xds.proto import cluster_pb2, listener_pb2
 from meshlib.xds.types import CLUSTER, LISTENER, SECRET
 from meshlib_control.compile import Flavour, Node, World, compile_document, generate, scope_of
 from meshlib_control.compile.listeners import PROXY_LISTENER
@@ -142,6 +142,16 @@ def test_envoy_stands_before_the_application() -> None:
     clusters = generate(current, scope, CLUSTER)
     assert {"inbound|9080||", "inbound|9081||"} <= clusters.keys()
     assert not {name for name in generate(current, scope_of(current, Node(flavour="envoy")), CLUSTER) if "inbound" in name}
+
+
+@pytest.mark.parametrize(("text", "options"), [("9080:8080", 0), ("9080:8080/grpc", 1), ("9080:8080/http2", 1)])
+def test_an_application_is_spoken_to_in_its_protocol(text: str, options: int) -> None:
+    current = world(trust=SECURE)
+    scope = scope_of(current, Node(flavour="envoy", ports=(ServedPort.parse(text),)))
+    found = generate(current, scope, CLUSTER, ["inbound|9080||"])["inbound|9080||"]
+    assert isinstance(found, cluster_pb2.Cluster)
+    assert len(found.typed_extension_protocol_options) == options
+    assert "0.0.0.0_9080" in generate(current, scope, LISTENER)
 
 
 @pytest.mark.parametrize("text", ["", "http", "0", "65536", "80:", "80:0", "80:81:82", "80/udp", "٣"])
