@@ -235,6 +235,11 @@ class Mesh:
         return self._listening
 
     @property
+    def denied(self) -> Mapping[str, int]:
+        """How many requests were refused by policy, by reason.  The reasons are bounded; the log ``meshlib.access`` has each."""
+        return self._inbound.denied.counts
+
+    @property
     def draining(self) -> bool:
         """True once this process is on its way out; responses say ``connection: close`` from then on."""
         return self._inbound.draining
