@@ -8,6 +8,7 @@ from one connection to another under uvloop.
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,9 +40,12 @@ class _Admission:
         self.app_state = {**self.app_state, CONNECTION: connection}
         super().connection_made(transport)  # type: ignore[misc]  # the protocol's
         if connection.peer is not None:
+            listening = self.mesh.listening
+            listening.vouched.add(
+                transport.get_extra_info("ssl_object"), functools.partial(_end_soon, self.loop, weakref.ref(transport))
+            )
             # A weak reference: after an upgrade nothing tells this object that the connection is gone.
-            retire = weakref.WeakMethod(self._retire)
-            self._timer = self.loop.call_later(self.mesh.listening.lifetime(connection), _call, retire)
+            self._timer = self.loop.call_later(listening.lifetime(connection), _call, weakref.WeakMethod(self._retire))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
@@ -54,8 +58,7 @@ class _Admission:
         connection: Connection = self.app_state[CONNECTION]
         seconds = certified_for(connection)
         if seconds < float("inf"):
-            websocket = weakref.WeakMethod(self.transport.get_protocol().shutdown)  # type: ignore[attr-defined]  # uvicorn's
-            self.loop.call_later(max(seconds, 0.0), _call, websocket)
+            self.loop.call_later(max(seconds, 0.0), _end, weakref.ref(self.transport))
 
     def _retire(self) -> None:
         """From here on, each response ends the connection."""
@@ -67,7 +70,11 @@ class _Admission:
 
 
 class _HttpTools(_Admission, HttpToolsProtocol):  # type: ignore[misc]  # the order of bases is the point
-    pass
+    def on_headers_complete(self) -> None:
+        """What comes after this are trailers, which uvicorn would put behind the headers that policies look at."""
+        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.headers: list[tuple[bytes, bytes]] = []
 
 
 class _H11(_Admission, H11Protocol):  # type: ignore[misc]
@@ -205,6 +212,22 @@ def _call(method: weakref.WeakMethod[Any]) -> None:
     bound = method()
     if bound is not None:
         bound()
+
+
+def _end_soon(loop: asyncio.AbstractEventLoop, transport: weakref.ref[asyncio.Transport]) -> None:
+    """`_end`, from any thread."""
+    try:
+        loop.call_soon_threadsafe(_end, transport)
+    except RuntimeError:
+        pass  # the loop is closed, and its connections with it
+
+
+def _end(transport: weakref.ref[asyncio.Transport]) -> None:
+    """As when the server stops: at once, or after the answer that is being made; a websocket is told to come back (1012)."""
+    found = transport()
+    if found is not None and not found.is_closing():
+        protocol: Any = found.get_protocol()
+        protocol.shutdown()
 
 
 def _ending(app: Application) -> Application:

@@ -69,11 +69,13 @@ class MeshMiddleware:
         target = _target(scope)
         state: dict[str, Any] = scope.get("state") or {}
         connection: Connection = state.get(CONNECTION) or _plain_connection(scope)
+        # A copy: uvicorn's httptools parser puts trailers into its own list, after policies have looked at it.
+        headers = scope["headers"] = list(scope["headers"])
         serving = self.mesh.serve(
             ServerRequest(
                 scope.get("method", "GET"),  # a websocket's handshake has no other
                 target,
-                scope["headers"],
+                headers,
                 http_version=scope.get("http_version", "1.1"),
                 connection=connection,
             )
@@ -93,7 +95,7 @@ class MeshMiddleware:
         inspection = serving.inspection
         assert inspection is not None  # there is one without a refusal
         if inspection.header_changes:
-            scope["headers"] = _changed(scope["headers"], inspection.header_changes)
+            scope["headers"] = _changed(headers, inspection.header_changes)
         if inspection.response_headers:
             send = adding(send, inspection.response_headers)
         if serving.close and _has_connection(scope):
@@ -204,7 +206,7 @@ def _target(scope: Scope) -> bytes:
 
 
 def _retarget(scope: Scope, target: bytes) -> None:
-    """Hand on what was checked, not what was sent: an absolute-form target became a path."""
+    """Hand on what was checked, not what was sent: the canonical path, and no absolute-form target."""
     raw, _, query = target.partition(b"?")
     scope["raw_path"] = raw
     scope["path"] = unquote(raw.decode("ascii"))

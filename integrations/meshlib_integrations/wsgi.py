@@ -203,11 +203,14 @@ def _headers(environ: Environ) -> list[tuple[bytes, bytes]]:
 
 
 def _retarget(environ: Environ, target: bytes) -> None:
-    """Hand on what was checked, not what was sent: an absolute-form target became a path."""
+    """Hand on what was checked, not what was sent: the canonical path, and no absolute-form target."""
     raw, _, query = target.partition(b"?")
     path = unquote_to_bytes(raw).decode("latin-1")
     environ["PATH_INFO"] = path.removeprefix(environ.get("SCRIPT_NAME", ""))
     environ["QUERY_STRING"] = query.decode("latin-1")
+    for name in ("RAW_URI", "REQUEST_URI"):
+        if name in environ:
+            environ[name] = target.decode("latin-1")
 
 
 def _refuse(refusal: Refusal, environ: Environ, start_response: StartResponse) -> list[bytes]:

@@ -11,7 +11,7 @@ from meshlib.model.inbound import Inspection, Readings, Refusal, ServerRequest
 from meshlib.model.listener import PathNormalization
 from meshlib.policy.identity_headers import FRAMING, client_address, is_clean, nominated, untrusted, without
 from meshlib.policy.paths import canonical_target, has_dot_segment, is_plain, readings_of
-from meshlib.policy.sanity import authorities, check_headers, check_target, origin_form
+from meshlib.policy.sanity import authorities, check_headers, check_target, is_trimmed, origin_form, trimmed
 
 
 def canonicalize(request: ServerRequest, normalization: PathNormalization, trusted_hops: int = 0) -> Inspection | Refusal:
@@ -19,9 +19,10 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
 
     `trusted_hops`: how many proxies before this process are believed what they write into ``x-forwarded-for``.
     """
-    names = check_headers(request)
-    if isinstance(names, Refusal):
-        return names
+    checked = check_headers(request)
+    if isinstance(checked, Refusal):
+        return checked
+    names, values = checked
     hosts = authorities(request.fields[b"host"])
     if hosts is None:
         return Refusal(400, "invalid_authority", b"Bad Request")
@@ -33,6 +34,9 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
         target, readings = found
     path, _, query = target.decode("ascii").partition("?")
     inspection = Inspection(request, path, query, hosts[1], hosts[0], target, readings)
+    if not is_trimmed(values):
+        request, inspection.header_changes = trimmed(request)
+        inspection.request = request
     if not is_clean(request, names):
         if not FRAMING.isdisjoint(nominated(request)):
             return Refusal(400, "invalid_connection_header", b"Bad Request")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 
 from meshlib.model.inbound import ServerRequest
+from meshlib.policy.sanity import replaced
 
 PREFIX = b"x-mesh-"
 
@@ -75,14 +76,7 @@ def untrusted(request: ServerRequest) -> frozenset[bytes]:
 
 def without(request: ServerRequest, names: frozenset[bytes]) -> ServerRequest:
     """The request with some headers gone."""
-    return ServerRequest(
-        request.method,
-        request.target,
-        [pair for pair in request.headers if pair[0] not in names],
-        http_version=request.http_version,
-        connection=request.connection,
-        joined=request.joined,
-    )
+    return replaced(request, [pair for pair in request.headers if pair[0] not in names])
 
 
 def client_address(request: ServerRequest, trusted_hops: int) -> str:

@@ -361,3 +361,22 @@ def test_nothing_is_an_error(
     ):
         found = canonicalize(request, mode, hops)
         assert isinstance(found, Refusal) or found.target[:1] in (b"/", b"*")
+
+
+@pytest.mark.parametrize("value", [b"admin \t", b"admin ", b"admin\t", b" admin  "])
+def test_H13_white_space_around_values_is_no_part_of_them(value: bytes) -> None:
+    found = accepted(view(b"/", (b"x-role", value), (b"accept", b"a b")))
+    assert found.request.fields[b"x-role"] == b"admin"
+    assert found.header_changes == {b"x-role": b"admin"}
+
+
+def test_H13_repeated_headers_are_one_line_then() -> None:
+    found = accepted(view(b"/", (b"x-role", b"user "), (b"x-role", b"admin"), (b"cookie", b"a=1"), (b"cookie", b"b=2 ")))
+    assert [value for name, value in found.request.headers if name == b"x-role"] == [b"user", b"admin"]
+    assert found.header_changes == {b"x-role": b"user, admin", b"cookie": b"a=1; b=2"}
+
+
+def test_H13_what_is_untrimmed_is_still_removed() -> None:
+    found = accepted(view(b"/", (b"x-forwarded-client-cert", b"a "), (b"x-role", b"b ")))
+    assert found.header_changes == {b"x-forwarded-client-cert": None, b"x-role": b"b"}
+    assert set(found.request.fields) == {b"host", b"x-role"}

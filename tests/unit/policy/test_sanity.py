@@ -16,8 +16,8 @@ def check(*headers: tuple[bytes, bytes], method: str = "GET") -> str:
     return found.reason if isinstance(found, Refusal) else ""
 
 
-def test_what_is_left_are_the_names() -> None:
-    assert check_headers(ServerRequest("GET", b"/", [HOST, (b"x-a", b"1"), (b"x-a", b"2")])) == b"hostx-ax-a"
+def test_what_is_left_are_names_and_values() -> None:
+    assert check_headers(ServerRequest("GET", b"/", [HOST, (b"x-a", b"1"), (b"x-a", b"2")])) == (b"hostx-ax-a", b"a.test\n1\n2")
 
 
 @pytest.mark.parametrize(
