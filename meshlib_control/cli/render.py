@@ -28,7 +28,7 @@ STYLES = {
     "unhealthy": "bold red",
     "draining": "yellow",
 }
-TYPES = ("LDS", "RDS", "CDS", "EDS")
+TYPES = ("LDS", "RDS", "CDS", "EDS", "SDS")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
