@@ -34,10 +34,11 @@ class ServerRequest:
 
     ``target`` is the request target as on the wire; ``headers`` are raw pairs with lower-case names, repeated ones repeated.
     ``fields`` has the last value of each name, for the headers that may be there only once.  ``joined``: the server made one
-    line of repeated headers, with commas (WSGI has no other way).
+    line of repeated headers, with commas (WSGI has no other way).  ``grpc``: a call of gRPC's, with its metadata as
+    headers: the server does not tell what host was named, so there is none, and names may have ``_``.
     """
 
-    __slots__ = ("connection", "fields", "headers", "http_version", "joined", "method", "target")
+    __slots__ = ("connection", "fields", "grpc", "headers", "http_version", "joined", "method", "target")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class ServerRequest:
         http_version: str = "1.1",
         connection: Connection = UNKNOWN_CONNECTION,
         joined: bool = False,
+        grpc: bool = False,
     ) -> None:
         self.method = method
         self.target = target
@@ -56,6 +58,7 @@ class ServerRequest:
         self.http_version = http_version
         self.connection = connection
         self.joined = joined
+        self.grpc = grpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Inspection:
     and the application share, and what the filters have found out.
 
     `path` is canonical and without query; `authority` is the host in lower case, without port and without a trailing dot,
-    `host` the same with its port, if any, as policies of Istio see it (``:authority``).
+    `host` the same with its port, if any, as policies of Istio see it (``:authority``).  Both are empty if nobody knows.
 
     `request` has the headers that count: those that nobody outside may set (``x-forwarded-client-cert`` ...) are gone from it,
     and `header_changes` takes them from the application, too.

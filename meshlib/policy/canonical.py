@@ -13,6 +13,8 @@ from meshlib.policy.identity_headers import FRAMING, client_address, is_clean, n
 from meshlib.policy.paths import canonical_target, has_dot_segment, is_plain, readings_of
 from meshlib.policy.sanity import authorities, check_headers, check_target, is_trimmed, origin_form, trimmed
 
+_UNKNOWN = ("", "")
+
 
 def canonicalize(request: ServerRequest, normalization: PathNormalization, trusted_hops: int = 0) -> Inspection | Refusal:
     """The view that routing, policies, telemetry and the application share.  Never raises: what is odd is refused.
@@ -23,7 +25,7 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
     if isinstance(checked, Refusal):
         return checked
     names, values = checked
-    hosts = authorities(request.fields[b"host"])
+    hosts = authorities(request.fields[b"host"]) if not request.grpc else _UNKNOWN
     if hosts is None:
         return Refusal(400, "invalid_authority", b"Bad Request")
     target, readings = request.target, None

@@ -55,7 +55,10 @@ def path_rule(test: TextTest, *, restricts: bool, decoded_test: TextTest | None 
 
 
 def host_rule(test: TextTest, *, restricts: bool) -> InspectionTest:
-    """`test` on ``:authority``, in lower case and without trailing dot; a rule that restricts holds without the port, too."""
+    """`test` on ``:authority``, in lower case and without trailing dot; a rule that restricts holds without the port, too.
+
+    Where nobody knows the host (gRPC's servers do not tell), a rule that restricts holds, and one that grants does not.
+    """
     if not restricts:
-        return lambda inspection: test(inspection.host)
-    return lambda inspection: test(inspection.host) or test(inspection.authority)
+        return lambda inspection: inspection.host != "" and test(inspection.host)
+    return lambda inspection: inspection.host == "" or test(inspection.host) or test(inspection.authority)

@@ -21,6 +21,9 @@ MAX_HEADER_BYTES = 60 * 1024
 _TOKEN = b"!#$%&'*+-.^`|~" + bytes(range(0x30, 0x3A)) + bytes(range(0x61, 0x7B))
 """Of a header's name: in lower case, as servers hand them on, and without ``_``, which is ``-`` for CGI, WSGI and Django."""
 
+_GRPC_TOKEN = _TOKEN + b"_"
+"""Of metadata's: nothing is CGI there."""
+
 _VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token; a lower-case method is one server's upper-case one
@@ -47,16 +50,16 @@ def check_headers(request: ServerRequest) -> Refusal | tuple[bytes, bytes]:
         return _bad("invalid_method")
     if len(headers) > MAX_HEADERS:
         return Refusal(431, "too_many_headers", b"Request Header Fields Too Large")
-    if not headers:
+    if not headers and not request.grpc:
         return _bad("missing_host_header")
     repeated = len(fields) < len(headers)
     names = b"".join([name for name, _ in headers] if repeated else fields)
     values = b"\n".join([value for _, value in headers])
-    breaks = len(headers) - 1
+    breaks = max(len(headers) - 1, 0)
     if len(names) + len(values) - breaks > MAX_HEADER_BYTES:
         return Refusal(431, "headers_too_large", b"Request Header Fields Too Large")
     # Deleting all that is allowed and looking for a rest is ten times faster than a regex over the same bytes.
-    if names.translate(None, _TOKEN) or b"" in fields:
+    if names.translate(None, _GRPC_TOKEN if request.grpc else _TOKEN) or b"" in fields:
         return _bad("underscore_in_header_name" if b"_" in names else "invalid_header_name")
     if len(values.translate(None, _VALUE)) > breaks:
         return _bad("invalid_characters")
@@ -67,7 +70,7 @@ def check_headers(request: ServerRequest) -> Refusal | tuple[bytes, bytes]:
         reason = _bad_framing(fields)
         if reason:
             return _bad(reason)
-    if b"host" not in fields:
+    if b"host" not in fields and not request.grpc:
         return _bad("missing_host_header")
     return names, values
 
@@ -97,6 +100,7 @@ def replaced(request: ServerRequest, headers: Headers) -> ServerRequest:
         http_version=request.http_version,
         connection=request.connection,
         joined=request.joined,
+        grpc=request.grpc,
     )
 
 

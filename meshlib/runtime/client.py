@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from math import inf
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from meshlib import errors
 from meshlib.errors import TimeoutName
-from meshlib.flow.client import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Lease, Served, client_flow
+from meshlib.flow.client import ATTEMPT_COUNT, EXPECTED_TIMEOUT, ClientFlow, Lease, Served, client_flow
 from meshlib.flow.commands import Attempt
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
@@ -25,7 +25,7 @@ from meshlib.policy.balancing import Host
 from meshlib.policy.identity_headers import UNTRUSTED
 from meshlib.runtime.context import CURRENT
 from meshlib.runtime.destinations import Destinations
-from meshlib.runtime.drive import adrive, drive
+from meshlib.runtime.drive import Lock, adrive, drive
 from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.runtime.pools import Pools
@@ -67,6 +67,15 @@ class Control(Protocol):
         ...
 
 
+class Prepared(NamedTuple):
+    """A call before its first try: what its flow needs, and the headers of every try."""
+
+    call: Call
+    destination: Destination
+    record: CallRecord
+    headers: list[tuple[bytes, bytes]]
+
+
 class Client:
     """One per Mesh and process.  Thread-safe; serves any number of event loops."""
 
@@ -98,12 +107,7 @@ class Client:
         began: float | None = None
         if not settled:
             began = self._clock()
-            self._control.request(request.authority)
-            try:
-                await self._control.await_(self._answered(request), self._patience(request))
-            except errors.ControlError as error:
-                raise _unknown(request, error) from error
-            destination = self._found(request)
+            destination = await self._aresolve(request)
         if destination is None:
             return None
         call, record, headers = self._begin(request, began)
@@ -149,12 +153,7 @@ class Client:
         began: float | None = None
         if not settled:
             began = self._clock()
-            self._control.request(request.authority)
-            try:
-                self._control.wait(self._answered(request), self._patience(request))
-            except errors.ControlError as error:
-                raise _unknown(request, error) from error
-            destination = self._found(request)
+            destination = self._resolve(request)
         if destination is None:
             return None
         call, record, headers = self._begin(request, began)
@@ -192,6 +191,45 @@ class Client:
         if served.lease is not None and last is not None:
             self._hold(served, served.lease, last)
         return Exchange(call, record, last, served.outcome.status, served.body)
+
+    # --- calls in another protocol than HTTP/1.1, whose tries are made elsewhere
+
+    def prepare(self, request: Request) -> Prepared | None:
+        """All that comes before the first try; blocks until the destination is known.  None: the host is outside.
+
+        Raises as `exchange`.
+        """
+        settled, destination = self._find(request)
+        began = None if settled else self.clock()
+        if not settled:
+            destination = self._resolve(request)
+        return self._prepared(request, destination, began)
+
+    async def aprepare(self, request: Request) -> Prepared | None:
+        """`prepare` without blocking the event loop."""
+        settled, destination = self._find(request)
+        began = None if settled else self.clock()
+        if not settled:
+            destination = await self._aresolve(request)
+        return self._prepared(request, destination, began)
+
+    def flow(self, prepared: Prepared) -> ClientFlow:
+        """Its steps are to be made under `lock`, with times of `clock`."""
+        return client_flow(prepared.call, prepared.destination, prepared.record, self._rng)
+
+    @property
+    def lock(self) -> Lock:
+        return self._lock
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self._clock
+
+    def _prepared(self, request: Request, destination: Destination | None, began: float | None) -> Prepared | None:
+        if destination is None:
+            return None
+        call, record, headers = self._begin(request, began)
+        return Prepared(call, destination, record, headers)
 
     def close(self) -> None:
         """Close all idle connections; busy ones end with their request."""
@@ -233,6 +271,23 @@ class Client:
                 authority=authority,
             )
         return False, None
+
+    def _resolve(self, request: Request) -> Destination | None:
+        """Ask for what is not known yet, and wait for it."""
+        self._control.request(request.authority)
+        try:
+            self._control.wait(self._answered(request), self._patience(request))
+        except errors.ControlError as error:
+            raise _unknown(request, error) from error
+        return self._found(request)
+
+    async def _aresolve(self, request: Request) -> Destination | None:
+        self._control.request(request.authority)
+        try:
+            await self._control.await_(self._answered(request), self._patience(request))
+        except errors.ControlError as error:
+            raise _unknown(request, error) from error
+        return self._found(request)
 
     def _answered(self, request: Request) -> Callable[[Snapshot], bool]:
         authority, plain = request.authority, request.scheme == "http"
