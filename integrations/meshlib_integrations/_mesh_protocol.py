@@ -111,6 +111,7 @@ class MeshProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._mesh = self.mesh or serving_mesh()
         self._transport: asyncio.Transport | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's says BaseTransport
         self._transport = transport
@@ -152,7 +153,7 @@ class MeshProtocol(asyncio.Protocol):
     def _shaken(self, error: BaseException | None) -> None:
         """The handshake is over."""
         self._left()
-        if error is not None:
+        if error is not None and not self._refused:
             self._mesh.listening.note_refused(self._remote(), error)
 
     def _serve_plain(self, transport: asyncio.Transport, data: bytes) -> None:
@@ -177,6 +178,7 @@ class MeshProtocol(asyncio.Protocol):
         self._refuse(NotAdmitted(f"no request or handshake in {self.handshake_timeout:g} s"))
 
     def _refuse(self, error: NotAdmitted) -> None:
+        self._refused = True
         self._mesh.listening.note_refused(self._remote(), error)
         self.shutdown()
 

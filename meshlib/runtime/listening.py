@@ -10,17 +10,21 @@ import logging
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
+from meshlib.model.identity import TrustBundles
 from meshlib.model.inbound import Connection
 from meshlib.model.listener import MtlsMode
 from meshlib.policy.rng import Rng
+from meshlib.runtime.distrust import Vouched
 from meshlib.runtime.fork import forget_in_child
 from meshlib.runtime.serving import Inbound
-from meshlib.runtime.tls.objects import peer_of
+from meshlib.runtime.tls.objects import Checked, peer_of
 from meshlib.runtime.tls.side import Side
 
 logger = logging.getLogger("meshlib")
@@ -42,6 +46,13 @@ class ServerContexts(Protocol):
 
     def downstream(self, minimum_version: str = "") -> Side:
         """Wraps a connection with the current certificates, and verifies its peer."""
+        ...
+
+    @property
+    def trust(self) -> TrustBundles: ...
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called after each change; call the result to stop."""
         ...
 
 
@@ -67,11 +78,28 @@ class Listening:
     def __init__(self, inbound: Inbound, rng: Rng | None = None) -> None:
         self.inbound = inbound
         self._rng = rng or Random()
-        self.contexts: ServerContexts | None = None
+        self._contexts: ServerContexts | None = None
+        self._stop: Callable[[], None] = _nothing
+        self.vouched = Vouched()
         self.speaks_mtls = False
         self.refused = 0  # connections that were not let in
         self._admitted: WeakKeyDictionary[socket.socket, Admitted] = WeakKeyDictionary()
         forget_in_child(self)
+
+    @property
+    def contexts(self) -> ServerContexts | None:
+        return self._contexts
+
+    @contexts.setter
+    def contexts(self, contexts: ServerContexts | None) -> None:
+        self._stop()
+        self._contexts = contexts
+        self._stop = contexts.listen(self._recheck) if contexts is not None else _nothing
+
+    def _recheck(self) -> None:
+        contexts = self._contexts
+        if contexts is not None:
+            self.vouched.recheck(contexts.trust)
 
     def mode(self, port: int) -> MtlsMode:
         """The mode of `port` now."""
@@ -111,15 +139,29 @@ class Listening:
         """Note what the handshake of this very socket has proved, for as long as the socket lives."""
         until = time.monotonic() + self.lifetime(connection) if connection.tls else float("inf")
         self._admitted[connected] = Admitted(connection, until)
+        if isinstance(connected, Checked):
+            self.vouched.add(connected, partial(self._distrust, ref(connected)))
 
     def admitted(self, connected: object) -> Admitted | None:
         """Of a socket that `remember` was told of; None for any other thing, and whoever came in by it has proved nothing."""
         return self._admitted.get(connected) if isinstance(connected, socket.socket) else None
 
+    def _distrust(self, connected: ref[socket.socket]) -> None:
+        """Nobody is known at the other end any more, and the next answer there is the last."""
+        found = connected()
+        admitted = self._admitted.get(found) if found is not None else None
+        if found is not None and admitted is not None:
+            self._admitted[found] = Admitted(replace(admitted.connection, peer=None), 0.0)
+
     def forget(self) -> None:
         """In a forked child: identity and connections are the parent's."""
-        self.contexts = None
+        self._contexts, self._stop = None, _nothing
         self._admitted = WeakKeyDictionary()
+        self.vouched.forget()
+
+
+def _nothing() -> None:
+    """There is nothing to stop."""
 
 
 def certified_for(connection: Connection) -> float:

@@ -14,7 +14,7 @@ _AT_ONCE = 64 * 1024
 class ServerTlsTransport(TlsTransport):
     """Holds what is written back to the end of the loop's turn: one record and one system call instead of two or more."""
 
-    __slots__ = ("_held", "_loop", "_size")
+    __slots__ = ("__weakref__", "_held", "_loop", "_size")
 
     def __init__(self, side: Side, app: asyncio.Protocol, done: Done, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(side, app, done)
