@@ -27,7 +27,8 @@ def request(line: bytes = b"GET /", headers: bytes = HOST, body: bytes = b"") ->
 
 CASES: dict[str, tuple[bytes, set[int]]] = {
     "plain": (request(), OK),
-    "encoded slash": (request(b"GET /public%2F..%2Fadmin"), OK),
+    "encoded slash": (request(b"GET /a%2Fb"), OK),
+    "step behind an encoded slash": (request(b"GET /public%2F..%2Fadmin"), REFUSED),
     "doubled slash": (request(b"GET //admin"), OK),
     "asterisk": (request(b"OPTIONS *"), OK),
     "absolute target, same host": (request(b"GET http://a.test/admin?q=1"), OK),
@@ -110,7 +111,7 @@ def test_the_application_sees_the_target_that_was_checked(server: Server) -> Non
 
 def test_an_encoded_slash_stays_one_string(server: Server) -> None:
     _, seen = answer(server, CASES["encoded slash"][0])
-    assert seen["path"] == "/public/../admin"  # for the application to decode; the gate saw the target as it came
+    assert (seen["path"], seen["target"]) in [("/a/b", "/a%2Fb"), ("/a/b", "/a/b")]  # WSGI's echo has no raw path
 
 
 def test_repeated_headers_all_arrive(server: Server) -> None:
