@@ -20,7 +20,7 @@ from meshlib.runtime.http.failures import lost
 from meshlib.runtime.http.settings import NEVER, NO_TIMEOUTS, PoolSettings, Timeouts, earlier
 from meshlib.runtime.tls.blocking import TlsStream
 from meshlib.wire.connection import ClientConnection, State
-from meshlib.wire.errors import RequestFailed, Terminated, TimedOut, WireError
+from meshlib.wire.errors import RequestFailed, TimedOut, WireError
 from meshlib.wire.request import LAST_CHUNK, announced_length, encode_chunk, expects_continue
 from meshlib.wire.response import END, Event, Informational, ResponseHead, Trailers
 
@@ -204,7 +204,9 @@ class BlockingConnection:
             except (BlockingIOError, TimeoutError) as error:
                 raise TimedOut(f"the peer took nothing in time ({which} timeout)", which, sent=sent > 0) from error
             except OSError as error:
-                raise Terminated(f"the connection was lost: {error}", sent=sent > 0) from error
+                failure = lost(error, first=self.wire.exchanges <= 1, replayable=not self._streaming)
+                failure.sent = failure.sent and sent > 0
+                raise failure from error
             if sent == len(data):
                 return
             view = data[sent:]

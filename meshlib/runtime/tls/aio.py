@@ -8,6 +8,8 @@ An alert is sent before a connection is closed, so that the other side knows tha
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
@@ -106,6 +108,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._open and isinstance(exc, OSError) and self._lost is None:
+            self._lost = self._last_words()
         error = cast("Exception | None", self._lost or exc)
         self._open = False
         self._closing = True
@@ -223,6 +227,22 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._say_goodbye()
         self._finish(error)
         self._transport.close()
+
+    def _last_words(self) -> ssl.SSLError | None:
+        """A write failed because the peer had closed; the alert by which it said why may lie in the socket, unread."""
+        found = self._transport.get_extra_info("socket")
+        try:
+            with socket.socket(fileno=os.dup(found.fileno())) as connected:
+                self._incoming.write(connected.recv(RECORD, socket.MSG_DONTWAIT))
+            while self._incoming.pending and self._tls.read(RECORD):
+                pass
+        except (ssl.SSLWantReadError, ssl.SSLEOFError):
+            return None
+        except ssl.SSLError as error:
+            return error
+        except (OSError, ValueError):
+            return None
+        return None
 
     def _say_goodbye(self) -> None:
         """Send close_notify, or the alert that is waiting to be sent."""

@@ -154,10 +154,25 @@ class TlsStream:
 
     def _push(self, flags: int) -> None:
         view = self._unsent
-        while view:
-            view = view[self._socket.send(view, flags) :]
-            self._unsent = view
+        try:
+            while view:
+                view = view[self._socket.send(view, flags) :]
+                self._unsent = view
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise self._last_words() or error from None
         self._unsent = None
+
+    def _last_words(self) -> OSError | None:
+        """The peer has closed; the alert by which it said why may lie in the socket, unread."""
+        try:
+            while self._error is None and not self._ended:
+                self._feed(self._socket.recv(_CHUNK, socket.MSG_DONTWAIT))
+                self._decrypted()
+        except OSError:
+            pass
+        return self._error
 
     def _flush_handshake(self) -> None:
         if self._outgoing.pending:
