@@ -96,13 +96,15 @@ class ProcessGroup:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self, name: str, command: Command, *, stdout: int | None = None, **environment: str) -> Running:
+    def start(
+        self, name: str, command: Command, *, stdout: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> Running:
         """Start a process, with `environment` besides the command's own.  Output goes to a file unless `stdout` is given."""
         out, log = self.folder / f"{name}.out", self.folder / f"{name}.log"
         with ExitStack() as opened:
             process = subprocess.Popen(
                 list(command.arguments),
-                env={**_inherited(), **command.environment, **environment},
+                env={**_inherited(), **command.environment, **(environment or {})},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else opened.enter_context(out.open("wb")),

@@ -15,15 +15,17 @@ from types import FrameType
 from typing import IO
 
 from meshlib_control.demo.control import ControlService
-from meshlib_control.demo.fleet import Fleet
+from meshlib_control.demo.fleet import Fleet, service_of
+from meshlib_control.demo.guarded import set_rules
 from meshlib_control.demo.processes import DemoFailed, ProcessGroup
+from meshlib_control.demo.scene import Scene, Step
 from meshlib_control.demo.screen import VERSIONS, Frame, Result, Screen
-from meshlib_control.demo.story import STORY, Scene, Step
+from meshlib_control.demo.story import STORY
 from meshlib_control.demo.tally import Sample, Tally, off_target
 
 TICK = 0.1  # seconds between looks at what happens
 WINDOW = 2.0  # seconds that the live figures cover
-STEP_SECONDS = 8.0  # of a step, when the demo runs until Ctrl-C
+STEP_SECONDS = 6.0  # of a step, when the demo runs until Ctrl-C
 SHORTEST = 1.0  # seconds of traffic that a step gets however short the demo is to be
 CLOSING = 2.0  # seconds that ending takes
 
@@ -88,9 +90,12 @@ class Director:
         if self._options.consul:
             self.control.start_consul()
         self.control.start()
+        self.control.save_bundle()
+        set_rules(self._scene(0.0, {}, []))
         self._fleet.start()
+        self._screen.tell("and so on: each process has got a token of its own, good once, and a certificate for it")
         for name, pid in self._fleet.pids.items():
-            self._screen.tell(f"{name:14} pid {pid}")
+            self._screen.quote(f"{name:14} pid {pid:<6} spiffe://cluster.local/ns/default/sa/{service_of(name)}")
         threading.Thread(target=self._listen, args=(self._fleet.start_load(self._options.rate),), daemon=True).start()
         deadline = time.monotonic() + 30
         while not (found := self._tally.between(0.0, deadline)).versions:
@@ -98,7 +103,8 @@ class Director:
                 raise DemoFailed(f"the load gets no answers: {dict(found.errors)}\n{self._fleet.load_log}")
             self.pause(TICK)
         self._screen.say("\nTo look at it from another terminal, or to repeat what you see:", "bold")
-        self._screen.command(f"export MESHCTL_SERVER={self.control.admin}")
+        for variables in (self.control.operator, self.control.workload):
+            self._screen.command(f"export {' '.join(f'{name}={value}' for name, value in variables.items())}")
 
     def play(self, *, ends: float | None) -> None:
         """The story, once until `ends`, or again and again."""
@@ -114,11 +120,22 @@ class Director:
         current = _Played(step=step, started=time.monotonic())
         self._close_before(current)
         self._screen.step(number, step.title)
-        step.act(Scene(control=self.control, fleet=self._fleet, tell=self._screen.tell, seconds=seconds))
+        step.act(self._scene(seconds, current.facts, current.wrong))
         current.settled = time.monotonic()
         self.pause(max(SHORTEST, current.started + seconds - current.settled))
         with self._lock:
             self._screen.result(current.result(self._tally, time.monotonic()))
+
+    def _scene(self, seconds: float, facts: dict[str, object], wrong: list[str]) -> Scene:
+        return Scene(
+            control=self.control,
+            fleet=self._fleet,
+            seconds=seconds,
+            tell=self._screen.tell,
+            quote=self._screen.quote,
+            facts=facts,
+            wrong=wrong,
+        )
 
     def _close_before(self, current: _Played) -> None:
         """Count the step before the last one: answers to its requests have long come in, so its samples can go."""
@@ -182,6 +199,8 @@ class _Played:
     started: float
     settled: float = float("inf")
     commands: list[str] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
 
     def result(self, tally: Tally, end: float) -> Result:
         settled = tally.between(self.settled, end)
@@ -192,7 +211,8 @@ class _Played:
             found=tally.between(self.started, end),
             settled=settled,
             expected=self.step.expected,
-            off=off_target(settled, self.step.expected),
+            off="; ".join(filter(None, [*self.wrong, off_target(settled, self.step.expected)])),
+            facts=self.facts,
         )
 
 
@@ -210,6 +230,7 @@ def report(results: list[Result]) -> dict[str, object]:
                 "retries": result.found.retries,
                 "p50": round(result.found.p50, 6),
                 "p99": round(result.found.p99, 6),
+                "facts": dict(result.facts),
                 "ok": result.is_good,
             }
             for result in results

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -42,6 +44,7 @@ class Result:
     settled: Figures
     expected: Mapping[str, float] = field(default_factory=dict)
     off: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def is_good(self) -> bool:
@@ -52,7 +55,7 @@ class Screen:
     """Use as a context manager: a live table is taken away again at the end."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+        self._console = Console(highlight=False, emoji=False, markup=False)
         if not self._console.is_terminal:
             self._console.width = 200  # nobody's terminal is to be fitted
         self._live: Live | None = None
@@ -71,19 +74,35 @@ class Screen:
             self._live = None
 
     def say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style))
+        for each in text.split("\n"):
+            self._lines(wrapped(each, self._width), style)
 
     def step(self, number: int, title: str) -> None:
-        self._console.print(Text(f"\n{number}. {title}", style="bold"))
+        self.say(f"\n{number}. {title}", "bold")
 
     def command(self, shown: str) -> None:
-        self._console.print(Text(f"   $ {shown}", style="cyan"))
+        self._lines(folded(shown, self._width), "cyan")
 
     def tell(self, text: str) -> None:
-        self._console.print(Text(f"   {text}"))
+        self._lines(wrapped(text, self._width, indent=3))
+
+    def quote(self, text: str) -> None:
+        """What a program said, or a file says."""
+        for each in text.rstrip().splitlines():
+            self._lines(wrapped(each, self._width, indent=5, hanging=2), "dim")
+
+    @property
+    def _width(self) -> int:
+        """Columns; 0 where there is no terminal, and lines may be searched for words."""
+        return self._console.width if self._console.is_terminal else 0
+
+    def _lines(self, lines: list[str], style: str = "") -> None:
+        for each in lines:
+            self._console.print(Text(each, style=style), soft_wrap=True)
 
     def result(self, result: Result) -> None:
-        self._console.print(Text(f"   => {outcome(result)}", style="green" if result.is_good else "bold red"))
+        lines = wrapped(f"=> {outcome(result)}", self._width, indent=3, hanging=3)
+        self._lines(lines, "green" if result.is_good else "bold red")
 
     def show(self, frame: Frame) -> None:
         """The newest figures: into the table, or where there is none as a line now and then."""
@@ -94,21 +113,14 @@ class Screen:
 
     def summary(self, results: list[Result], *, steps: int, seconds: float) -> None:
         """The last `steps` results and all bad ones, and the sums."""
-        table = Table("step", "requests", "failed", "retries", "p50", "p99", "split", "", box=None, header_style="bold")
-        for column in table.columns:
-            column.no_wrap = True
+        table = Table(box=None, header_style="bold")
+        columns = [column for column in COLUMNS if self._console.width >= column.width]
+        for column in columns:
+            table.add_column(column.title, no_wrap=True)
+        table.add_column("")
         for result in [r for r in results[:-steps] if not r.is_good] + results[-steps:]:
-            found = result.found
-            table.add_row(
-                result.name,
-                str(found.requests),
-                str(found.failed),
-                str(found.retries),
-                milliseconds(found.p50),
-                milliseconds(found.p99),
-                shares(result.settled.split),
-                Text("ok", "green") if result.is_good else Text(result.off or "requests failed", "bold red"),
-            )
+            verdict = Text("ok", "green") if result.is_good else Text(result.off or "requests failed", "bold red")
+            table.add_row(*[column.cell(result) for column in columns], verdict)
         self._console.print("", table)
         for result in results:
             for error, count in result.found.errors.items():
@@ -133,6 +145,56 @@ class Screen:
         failed = Text(f"{frame.failed} failed", style="bold red" if frame.failed else "green")
         totals = Text.assemble(f"{frame.requests} requests, ", failed, f", {frame.retries} retries; Ctrl-C ends")
         return Group("", Text(f"now: {frame.step}", style="bold"), table, totals)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the summary, shown from a `width` of the terminal on."""
+
+    title: str
+    width: int
+    cell: Callable[[Result], str]
+
+
+COLUMNS = (
+    _Column("step", 0, lambda result: result.name),
+    _Column("requests", 0, lambda result: str(result.found.requests)),
+    _Column("failed", 0, lambda result: str(result.found.failed)),
+    _Column("retries", 100, lambda result: str(result.found.retries)),
+    _Column("p50", 100, lambda result: milliseconds(result.found.p50)),
+    _Column("p99", 90, lambda result: milliseconds(result.found.p99)),
+    _Column("split", 72, lambda result: shares(result.settled.split)),
+)
+
+
+def wrapped(text: str, width: int, *, indent: int = 0, hanging: int = 0) -> list[str]:
+    """Lines of at most `width`, if the words allow it; the later ones indented by `hanging` more.  Without a width one line."""
+    margin = " " * indent
+    if not width:
+        return [margin + text]
+    leading = text[: len(text) - len(text.lstrip(" "))]
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=margin,
+        subsequent_indent=margin + leading + " " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    ) or [""]
+
+
+def folded(command: str, width: int) -> list[str]:
+    """A command over as many lines as it needs, still to be pasted into a shell."""
+    lines = [""]
+    # An option stays together with what follows it.
+    for word in re.findall(r"(?:--?[a-z-]+ (?!-))?(?:'[^']*'|\S)+", command):
+        if width and lines[-1] and len(lines[-1]) + len(word) + len("   $  \\") > width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    prompts = ["   $ "] + ["       "] * (len(lines) - 1)
+    ends = [" \\"] * (len(lines) - 1) + [""]
+    return [prompt + line + end for prompt, line, end in zip(prompts, lines, ends, strict=True)]
 
 
 def _cells(found: Figures, share: float, seconds: float) -> list[str]:

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
-from meshlib_control.demo.control import ControlService
-from meshlib_control.demo.fleet import Fleet
+from meshlib_control.demo.guarded import PERMISSION, call_without_permission, give_permission, knock_in_plaintext
+from meshlib_control.demo.rotation import rotate
+from meshlib_control.demo.scene import FILES, Scene, Step
 
-FILES = Path(__file__).parent / "bookinfo"
 VICTIM = "reviews-4"
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What a step works on, a way to tell what happened, and the seconds that the step lasts."""
-
-    control: ControlService
-    fleet: Fleet
-    tell: Tell
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """`expected`: the share of each version once every client has what `act` did; empty: any."""
-
-    name: str
-    title: str
-    act: Callable[[Scene], None]
-    expected: Mapping[str, float] = field(default_factory=dict)
 
 
 def _start_over(scene: Scene) -> None:
-    """Nothing is configured: in the first round because nothing was, later because it is deleted."""
-    if scene.control.is_configured():
-        _change(scene, "delete", "-f", str(FILES / "reviews-0-100.yaml"))
+    """No routes and no permission: in the first round because there were none, later because they are deleted."""
+    if "VirtualService/default/reviews" in scene.control.configured():
+        files = [str(FILES / name) for name in ("reviews-0-100.yaml", PERMISSION)]
+        scene.change("delete", "-f", files[0], "-f", files[1])
     else:
         scene.control.meshctl("endpoints", "reviews")
     scene.tell("two instances of v3, one each of v1 and v2; no rule prefers any")
 
 
 def _apply(file: str) -> Callable[[Scene], None]:
-    return lambda scene: _change(scene, "apply", "-f", str(FILES / file), "-m", file.removesuffix(".yaml"))
+    return lambda scene: scene.apply(file)
 
 
 def _roll_back(scene: Scene) -> None:
-    _change(scene, "rollback", str(scene.control.head() - 1), "-m", "v3 alone was too early")
-
-
-def _change(scene: Scene, *words: str) -> None:
-    applied = scene.control.change(*words)
-    changes = ", ".join(f"{change.resource} {change.action}" for change in applied.changes)
-    scene.tell(f"{changes}: every client has revision {applied.revision}")
+    scene.change("rollback", str(scene.control.head() - 1), "-m", "v3 alone was too early")
 
 
 def _kill(scene: Scene) -> None:
@@ -77,12 +49,16 @@ def _restart(scene: Scene) -> None:
 V3 = {"v1": 0.0, "v3": 1.0}
 
 STORY = (
-    Step("no-rules", "No rules: reviews' instances share the traffic", _start_over),
+    Step("no-rules", "No routes: reviews' instances share the traffic", _start_over),
+    Step("denied", "details asks ratings, which nobody allowed", call_without_permission),
+    Step("allowed", "The same call is allowed while everything runs", give_permission),
+    Step("plaintext", "A plain request around the mesh is refused", knock_in_plaintext),
     Step("canary-90-10", "Canary: 10 % of the traffic to v3", _apply("reviews-90-10.yaml"), {"v1": 0.9, "v3": 0.1}),
     Step("canary-50-50", "Half of the traffic to v3", _apply("reviews-50-50.yaml"), {"v1": 0.5, "v3": 0.5}),
     Step("canary-0-100", "All of the traffic to v3", _apply("reviews-0-100.yaml"), V3),
     Step("kill-instance", "One of two instances of v3 is killed under load", _kill, V3),
     Step("replace-instance", "Another instance takes its place", _replace, V3),
+    Step("rotate", "Every certificate is replaced under load, and the root above them", rotate, V3),
     Step("restart-control", "The control service is restarted under load", _restart, V3),
     Step("rollback", "Back to the revision before", _roll_back, {"v1": 0.5, "v3": 0.5}),
 )
