@@ -1,4 +1,4 @@
-"""Path normalization is Envoy's: the same paths through a real Envoy in each of Istio's modes, byte for byte.
+"""Paths are Envoy's: the same ones through a real Envoy in each of Istio's modes, byte for byte, and by routes.
 
 Fragments: Istio's proxies strip them (they turn ``http_reject_path_with_fragment`` off), and so does this Envoy.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import pytest
 
+from meshlib.model.call import Call
 from meshlib.model.listener import PathNormalization
+from meshlib.model.route import DirectResponse, PathMatch, Route, RouteMatch, VirtualHost
 from meshlib.policy.paths import canonical_target
+from meshlib.policy.routing import Router
 from tests.support import envoy
 
 pytestmark = pytest.mark.envoy
@@ -42,6 +45,20 @@ PIECES = {
 WEIGHTED = [(piece, weight) for weight, pieces in PIECES.items() for piece in pieces]
 
 
+ROUTES = [
+    PathMatch("exact", "/admin"),
+    PathMatch("exact", "/A/", case_sensitive=False),
+    PathMatch("separated", "/a/admin"),
+    PathMatch("regex", "/[0-9]+(/.*)?"),
+    PathMatch("prefix", "/admin/"),
+    PathMatch("prefix", "//"),
+    PathMatch("prefix", "/aD", case_sensitive=False),
+    PathMatch("prefix", "/%2"),
+    PathMatch("regex", ".*[.]"),
+    PathMatch("prefix", ""),
+]
+
+
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[PathNormalization, int]]:
     """Of an Envoy that answers with the path it has seen, for each mode."""
@@ -51,23 +68,29 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[PathNormali
                 {"name": "istio", "static_layer": {"envoy.reloadable_features.http_reject_path_with_fragment": False}},
             ]
         },
-        "static_resources": {"listeners": [listener(mode.name, options) for mode, options in MODES.items()]},
+        "static_resources": {"listeners": [listener(mode.name, options, ROUTES) for mode, options in MODES.items()]},
     }
     with envoy.running(bootstrap, tmp_path_factory.mktemp("envoy")) as running:
         yield {mode: running.listener_port(mode.name) for mode in MODES}
 
 
-def listener(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    route = {
-        "match": {"prefix": ""},
-        "direct_response": {"status": 200},
-        "response_headers_to_add": [{"header": {"key": "x-path", "value": "[%REQ(:PATH)%]"}}],
-    }
+def listener(name: str, options: dict[str, Any], routes: Sequence[PathMatch]) -> dict[str, Any]:
+    answers = [
+        {
+            "match": envoy_match(match),
+            "direct_response": {"status": 200},
+            "response_headers_to_add": [
+                {"header": {"key": "x-path", "value": "[%REQ(:PATH)%]"}},
+                {"header": {"key": "x-route", "value": str(index)}},
+            ],
+        }
+        for index, match in enumerate(routes)
+    ]
     manager = {
         "@type": f"{EXTENSIONS}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         **options,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": answers}]},
         "http_filters": [{"name": "router", "typed_config": {"@type": f"{EXTENSIONS}.http.router.v3.Router"}}],
     }
     return {
@@ -77,8 +100,15 @@ def listener(name: str, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def seen_by_envoy(port: int, paths: Iterable[bytes]) -> Iterator[bytes | None]:
-    """What Envoy makes of each path, over one connection as long as it keeps it; None: 400."""
+def envoy_match(match: PathMatch) -> dict[str, Any]:
+    kinds = {"exact": "path", "prefix": "prefix", "separated": "path_separated_prefix"}
+    if match.kind == "regex":
+        return {"safe_regex": {"regex": match.value}}
+    return {kinds[match.kind]: match.value, "case_sensitive": match.case_sensitive}
+
+
+def seen_by_envoy(port: int, paths: Iterable[bytes]) -> Iterator[tuple[bytes, int] | None]:
+    """What Envoy makes of each path and which route it takes, over one connection as long as it keeps it; None: 400."""
     connected: socket.socket | None = None
     lines: IO[bytes] | None = None
     try:
@@ -87,8 +117,8 @@ def seen_by_envoy(port: int, paths: Iterable[bytes]) -> Iterator[bytes | None]:
                 connected = socket.create_connection(("127.0.0.1", port), 30)
                 lines = connected.makefile("rb")
             connected.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: a\r\n\r\n")
-            status, seen = answer(lines)
-            yield seen if status == 200 else None
+            status, seen, index = answer(lines)
+            yield (seen, index) if status == 200 else None
             if status != 200:
                 assert status == 400, path
                 lines.close()
@@ -100,22 +130,34 @@ def seen_by_envoy(port: int, paths: Iterable[bytes]) -> Iterator[bytes | None]:
             connected.close()
 
 
-def answer(lines: IO[bytes]) -> tuple[int, bytes]:
-    status, path, length = int(lines.readline().split()[1]), b"", 0
+def answer(lines: IO[bytes]) -> tuple[int, bytes, int]:
+    status, path, index, length = int(lines.readline().split()[1]), b"", -1, 0
     while line := lines.readline().strip():
         name, _, value = line.partition(b": ")
         if name == b"x-path":
             path = value[1:-1]
+        elif name == b"x-route":
+            index = int(value)
         elif name == b"content-length":
             length = int(value)
     lines.read(length)
-    return status, path
+    return status, path, index
 
 
 def generated(seed: int) -> list[bytes]:
     rng = random.Random(seed)
     pieces, weights = zip(*WEIGHTED, strict=True)
     return [b"/" + b"".join(rng.choices(pieces, weights, k=rng.randint(0, 12))) for _ in range(PATHS)]
+
+
+ROUTER = Router(VirtualHost("all", ("*",), tuple(Route("", RouteMatch(match), DirectResponse(200)) for match in ROUTES)))
+
+
+def seen_by_us(path: bytes, mode: PathNormalization) -> tuple[bytes, int] | None:
+    canonical = canonical_target(path, mode)
+    if canonical is None:
+        return None
+    return canonical, ROUTER.match(Call("GET", "a:80", canonical.decode("ascii"), ()), random.Random(1))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -125,9 +167,7 @@ def test_paths_are_what_envoy_makes_of_them(ports: dict[PathNormalization, int],
     paths = [*escapes, *raw, *generated(seed=list(MODES).index(mode))]
     found = list(seen_by_envoy(ports[mode], paths))
     different = [
-        (path, theirs, ours)
-        for path, theirs in zip(paths, found, strict=True)
-        if (ours := canonical_target(path, mode)) != theirs
+        (path, theirs, ours) for path, theirs in zip(paths, found, strict=True) if (ours := seen_by_us(path, mode)) != theirs
     ]
     assert different == []
     assert len(set(found)) > PATHS // 2  # the generator makes paths worth asking about

@@ -54,6 +54,18 @@ def test_method_and_target_arrive_as_written(caller: Caller, method: str) -> Non
         assert (arrived["method"], arrived["target"]) == (method, target)
 
 
+def test_paths_go_out_in_their_canonical_form(caller: Caller) -> None:
+    """As from Envoy: what the callee's policies look at is what was routed by."""
+    assert echoed(caller, Ask("http://reviews/x/%2e%2e/echo/%61%2F%20?q=%20&r=../x"))["target"] == "/echo/a%2F%20?q=%20&r=../x"
+
+
+def test_nobody_speaks_of_identities_in_headers(caller: Caller) -> None:
+    """H17: an application that hands on the headers of its own request would lend its identity to them."""
+    sent = [("X-Forwarded-Client-Cert", "URI=spiffe://td/ns/a/sa/b"), ("x-envoy-original-path", "/public"), ("x-mine", "1")]
+    headers = {name for name, _ in echoed(caller, Ask("http://reviews/echo", headers=sent))["headers"]}
+    assert headers & {name.lower() for name, _ in sent} == {"x-mine"}
+
+
 def test_host_is_what_the_url_says(client: Make, upstream: int) -> None:
     caller = client(static_mesh(service("reviews:9080", [f"127.0.0.1:{upstream}"])))
     headers = echoed(caller, Ask("http://Reviews:9080/echo"))["headers"]

@@ -17,6 +17,7 @@ from meshlib.flow.record import CallRecord
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call, Overrides
 from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery
+from meshlib.model.listener import PathNormalization
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.route import DirectResponse, PathMatch, RetryPolicy, Route, RouteMatch
 from meshlib.model.snapshot import ClusterConfig, Target
@@ -96,6 +97,55 @@ def first(failure: Answer, times: int = 1) -> Answer:
 
 THREE = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]
 FIVE_XX = replace(DEFAULT_RETRY, retry_on=frozenset({"5xx"}))
+
+
+def by_path(normalization: PathNormalization = PathNormalization.BASE) -> Bench:
+    routes = [
+        Route("admin", RouteMatch(PathMatch("exact", "/admin")), DirectResponse(403)),
+        Route("rest", RouteMatch(PathMatch("prefix", "/")), DirectResponse(200)),
+    ]
+    return Bench(replace(service("reviews", THREE, routes=routes), normalization=normalization))
+
+
+@pytest.mark.parametrize("path", ["/admin?q", "/x/../admin", "/%61dmin", "/x/%2e%2E/admin", "/x\\..\\admin", "/./admin#x"])
+def test_routes_see_the_canonical_path(path: str) -> None:
+    bench = by_path()
+    bench.drive(ok, path=path)
+    assert bench.record.route == "admin"
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "route"),
+    [
+        ("/x/../admin", PathNormalization.NONE, "rest"),
+        ("//admin", PathNormalization.BASE, "rest"),
+        ("//admin", PathNormalization.MERGE_SLASHES, "admin"),
+        ("/x%2F..%2Fadmin", PathNormalization.MERGE_SLASHES, "rest"),
+        ("/x%2F..%2Fadmin", PathNormalization.DECODE_AND_MERGE_SLASHES, "admin"),
+    ],
+)
+def test_canonical_is_what_the_mesh_says(path: str, mode: PathNormalization, route: str) -> None:
+    bench = by_path(mode)
+    bench.drive(ok, path=path)
+    assert bench.record.route == route
+
+
+def test_the_canonical_path_is_what_goes_on_the_wire() -> None:
+    bench = Bench(service("reviews", THREE))
+    call = Call("GET", "reviews:80", "/x/../a%41?b=%41", (), started=START)
+    next(client_flow(call, bench.destination, bench.record, bench.rng))
+    assert call.path == "/aA?b=%41"
+
+
+def test_what_envoy_would_refuse_is_not_sent() -> None:
+    with pytest.raises(errors.RequestError, match="%00"):
+        by_path().drive(ok, path="/admin%00")
+
+
+def test_options_of_the_whole_server_have_no_path_to_normalize() -> None:
+    bench = Bench(service("reviews", THREE))
+    bench.drive(ok, path="*", method="OPTIONS")
+    assert len(bench.attempts) == 1
 
 
 def test_a_call_takes_its_slots_and_its_response_gives_them_back() -> None:

@@ -132,6 +132,9 @@ def test_grpc_is_told_by_the_content_type(value: str, expected: bool) -> None:
 def test_pseudo_headers() -> None:
     assert compile_header(HeaderMatch(":method", StringMatch("exact", "POST")))(call(method="POST"))
     assert compile_header(HeaderMatch(":authority", StringMatch("prefix", "reviews")))(call())
+    plain = Call("GET", "reviews:80", "/", (), host="Reviews")
+    assert compile_header(HeaderMatch(":authority", StringMatch("exact", "reviews")))(plain)
+    assert not compile_header(HeaderMatch(":authority", StringMatch("exact", "reviews:80")))(plain)
     assert compile_header(HeaderMatch(":path", StringMatch("exact", "/a?b")))(call("/a?b"))
     assert not compile_header(HeaderMatch(":scheme", StringMatch("exact", "https")))(call())
 
