@@ -186,7 +186,7 @@ def _plain_connection(scope: Scope) -> Connection:
     return Connection(
         remote_address=client[0] if client else "",
         local_address=server[0] if server and server[1] is not None else "",
-        local_port=(server[1] or 0) if server else 0,
+        local_port=int(server[1] or 0) if server else 0,  # text, of granian
         tls=scope.get("scheme") in _PLAIN_SCHEMES,
     )
 

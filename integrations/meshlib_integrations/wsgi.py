@@ -38,6 +38,11 @@ logger = logging.getLogger("meshlib")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _PATH_SAFE = "/!$&'()*+,;=:@-._~"  # RFC 3986 section 3.3
 
+_STEERING = frozenset({"HTTP_SCRIPT_NAME", "HTTP_PATH_INFO"})
+"""Of a client who wants another path to be routed than the one that policies saw: gunicorn takes ``SCRIPT_NAME`` from a header
+of whoever is in its ``forwarded_allow_ips``, which this machine always is.
+"""
+
 
 class MeshMiddleware:
     """``environ["meshlib"]`` is the request's `meshlib.RequestContext`, whose ``peer`` is who has sent it."""
@@ -195,7 +200,9 @@ def _target(environ: Environ, scope: dict[str, Any]) -> bytes:
 def _headers(environ: Environ) -> list[tuple[bytes, bytes]]:
     headers = []
     for key, value in environ.items():
-        if key.startswith("HTTP_"):
+        if key in _STEERING:
+            headers.append((key[5:].lower().encode("ascii"), value.encode("latin-1")))  # its underscore is refused
+        elif key.startswith("HTTP_"):
             headers.append((key[5:].replace("_", "-").lower().encode("latin-1"), value.encode("latin-1")))
         elif value and (key == "CONTENT_LENGTH" or key == "CONTENT_TYPE"):  # empty: there was none
             headers.append((key.replace("_", "-").lower().encode("ascii"), value.encode("latin-1")))
