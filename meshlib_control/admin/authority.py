@@ -2,119 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from meshlib import SpiffeId
+from meshlib_control.admin.authority_views import (
+    AuthorityView,
+    BanRequest,
+    BanView,
+    BundleView,
+    IssuedList,
+    IssuedView,
+    RootView,
+    StepRequest,
+    TokenCreated,
+    TokenList,
+    TokenRequest,
+    TokenView,
+)
 from meshlib_control.admin.problems import Problem, not_found
 from meshlib_control.admin.requests import answer, body, number
 from meshlib_control.ca.authority import CertificateAuthority
 from meshlib_control.ca.errors import CaError, RequestRefused
 from meshlib_control.ca.issue_log import IssueRecord
 from meshlib_control.ca.model import AuthorityStatus, CaStatus
+from meshlib_control.ca.own import read_own
 from meshlib_control.ca.tokens import JoinTokens, TokenError, TokenRecord
 
 STEPS = ("prepare", "activate", "taint", "revoke", "restore")
-
-
-class RootView(Struct, frozen=True):
-    """`sha256`: of the root certificate (DER), what workloads may pin.  Times in RFC 3339."""
-
-    sha256: str
-    phase: str
-    since: str
-    root_expires: str
-    signing_expires: str
-    renewable: bool  # the root's key is here, so the signing certificate renews itself
-
-
-class BanView(Struct, frozen=True):
-    identity: str
-    time: str
-    by: str = ""
-    reason: str = ""
-
-
-class AuthorityView(Struct, frozen=True):
-    trust_domain: str
-    epoch: int
-    issuing: bool
-    roots: list[RootView]
-    bans: list[BanView]
-    problems: list[str]
-
-
-class BundleView(Struct, frozen=True):
-    """`sha256`: of each root in `pem`, in the same order."""
-
-    trust_domain: str
-    pem: str
-    sha256: list[str]
-
-
-class StepRequest(Struct, frozen=True):
-    """`prepare`, `activate`, `taint`, `revoke`; `restore` gives an emptied store its authority back."""
-
-    step: str
-
-
-class BanRequest(Struct, frozen=True):
-    identity: str
-    reason: str = ""
-    by: str = ""
-
-
-class IssuedView(Struct, frozen=True):
-    serial: str
-    identity: str
-    caller: str
-    issued: str
-    expires: str
-
-
-class IssuedList(Struct, frozen=True):
-    """The newest first."""
-
-    certificates: list[IssuedView]
-
-
-class TokenRequest(Struct, frozen=True):
-    """`ttl` in seconds; `cidr`: where it may be used from; empty: anywhere."""
-
-    service_account: str
-    namespace: str = "default"
-    ttl: float = 600.0
-    cidr: str = ""
-    author: str = ""
-
-
-class TokenCreated(Struct, frozen=True):
-    """The only time that the token itself is shown."""
-
-    id: str
-    token: str
-    identity: str
-    expires: str
-
-
-class TokenView(Struct, frozen=True):
-    """`used`: when, empty for not yet; `by`: from which address."""
-
-    id: str
-    identity: str
-    expires: str
-    cidr: str = ""
-    used: str = ""
-    by: str = ""
-
-
-class TokenList(Struct, frozen=True):
-    tokens: list[TokenView]
 
 
 def authority_routes(authority: CertificateAuthority, tokens: JoinTokens) -> list[Route]:
@@ -147,7 +68,12 @@ class _Desk:
         return answer(BundleView(found.trust_domain, found.pem, hashes))
 
     async def step(self, request: Request) -> Response:
-        wanted = (await body(request, StepRequest)).step
+        asked = await body(request, StepRequest)
+        wanted = asked.step
+        if bool(asked.chain) != bool(asked.key) or (asked.chain and wanted != "prepare"):
+            raise Problem(
+                400, "half of an authority, or one too many", where="chain and key", next_step="Give both, for `prepare` alone."
+            )
         if wanted not in STEPS:
             raise Problem(
                 400,
@@ -156,6 +82,9 @@ class _Desk:
                 next_step=f"One of {', '.join(STEPS)}, in this order.",
             )
         try:
+            if asked.chain:
+                own = await asyncio.to_thread(read_own, Path(asked.chain), Path(asked.key))
+                return answer(_authority(await self._authority.prepare(own)))
             return answer(_authority(await getattr(self._authority, wanted)()))
         except CaError as error:
             raise _problem(error) from error
@@ -186,6 +115,7 @@ class _Desk:
         wanted = await body(request, TokenRequest)
         try:
             identity = SpiffeId.of_workload(self._authority.trust_domain, wanted.namespace, wanted.service_account)
+            self._authority.check_identity(identity)
             made = await self._tokens.create(identity, ttl=wanted.ttl, cidr=wanted.cidr, author=wanted.author)
         except (RequestRefused, TokenError, ValueError) as error:
             raise _refused(error) from error

@@ -15,7 +15,7 @@ from meshlib_control.cli.session import Session
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from meshlib_control.admin.authority import AuthorityView, TokenList
+    from meshlib_control.admin.authority_views import AuthorityView, TokenList
 
 
 @click.group()
@@ -27,7 +27,7 @@ def ca() -> None:
 @options.session("table", "json", "yaml")
 def ca_status(*, session: Session) -> None:
     """Roots, bans and problems."""
-    from meshlib_control.admin.authority import AuthorityView
+    from meshlib_control.admin.authority_views import AuthorityView
 
     found = session.client.get("/v1/ca", AuthorityView)
     session.emit(found, human=lambda: _authority(found))
@@ -37,7 +37,7 @@ def ca_status(*, session: Session) -> None:
 @options.session("pem", "sha256", "json", "yaml")
 def bundle(*, session: Session) -> None:
     """The root certificates: what workloads verify the authority by (MESHLIB_CA_FILE, MESHLIB_CA_SHA256)."""
-    from meshlib_control.admin.authority import BundleView
+    from meshlib_control.admin.authority_views import BundleView
 
     found = session.client.get("/v1/ca/bundle", BundleView)
     if session.form == "pem":
@@ -53,13 +53,27 @@ def _step(name: str, text: str) -> None:
     @ca.command(name, help=text)
     @options.session("table", "json", "yaml")
     def step(*, session: Session) -> None:
-        from meshlib_control.admin.authority import AuthorityView, StepRequest
+        from meshlib_control.admin.authority_views import AuthorityView, StepRequest
 
         found = session.client.post("/v1/ca/rotation", StepRequest(name), AuthorityView)
         session.emit(found, human=lambda: _authority(found))
 
 
-_step("prepare", "Rotation, step 1: make a second root, which everybody trusts from now on.")
+@ca.command()
+@click.option("--chain", default="", metavar="FILE", help="Your own root or intermediate, with those above it (PEM).")
+@click.option("--key", default="", metavar="FILE", help="The private key of --chain.")
+@options.session("table", "json", "yaml")
+def prepare(*, chain: str, key: str, session: Session) -> None:
+    """Rotation, step 1: make a second root, which everybody trusts from now on.
+
+    --chain and --key are files on the control service's machine: no key is ever sent.
+    """
+    from meshlib_control.admin.authority_views import AuthorityView, StepRequest
+
+    found = session.client.post("/v1/ca/rotation", StepRequest("prepare", chain, key), AuthorityView)
+    session.emit(found, human=lambda: _authority(found))
+
+
 _step("activate", "Rotation, step 2: the new root issues.  Not before every workload trusts it: see `meshctl status`.")
 _step("taint", "Rotation, step 3: workloads with a certificate of the old root renew it at once.")
 _step("revoke", "Rotation, step 4: the old root is trusted no more.  Not before every workload has renewed.")
@@ -72,7 +86,7 @@ _step("restore", "Give an emptied store back the authority that this control ser
 @options.session("table", "json", "yaml")
 def ban(identity: str, *, reason: str, session: Session) -> None:
     """Give IDENTITY (spiffe://...) no certificate any more, and end its streams."""
-    from meshlib_control.admin.authority import AuthorityView, BanRequest
+    from meshlib_control.admin.authority_views import AuthorityView, BanRequest
 
     found = session.client.post("/v1/ca/bans", BanRequest(identity, reason, by=getpass.getuser()), AuthorityView)
     session.emit(found, human=lambda: _authority(found))
@@ -83,7 +97,7 @@ def ban(identity: str, *, reason: str, session: Session) -> None:
 @options.session("table", "json", "yaml")
 def unban(identity: str, *, session: Session) -> None:
     """Let IDENTITY have certificates again."""
-    from meshlib_control.admin.authority import AuthorityView, BanRequest
+    from meshlib_control.admin.authority_views import AuthorityView, BanRequest
 
     found = session.client.post("/v1/ca/bans/delete", BanRequest(identity), AuthorityView)
     session.emit(found, human=lambda: _authority(found))
@@ -94,7 +108,7 @@ def unban(identity: str, *, session: Session) -> None:
 @options.session("table", "json", "yaml")
 def issued(*, limit: int, session: Session) -> None:
     """The certificates that were issued: to whom, and how they proved who they are."""
-    from meshlib_control.admin.authority import IssuedList
+    from meshlib_control.admin.authority_views import IssuedList
     from meshlib_control.cli.render import table
 
     found = session.client.get("/v1/ca/issued", IssuedList, limit=limit)
@@ -120,7 +134,7 @@ def create(*, service_account: str, namespace: str, ttl: float, cidr: str, sessi
     Example:
       meshctl token create --service reviews > /run/reviews/token
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
-    from meshlib_control.admin.authority import TokenCreated, TokenRequest
+    from meshlib_control.admin.authority_views import TokenCreated, TokenRequest
 
     wanted = TokenRequest(service_account, namespace, ttl, cidr, author=getpass.getuser())
     made = session.client.post("/v1/tokens", wanted, TokenCreated)
@@ -136,7 +150,7 @@ def create(*, service_account: str, namespace: str, ttl: float, cidr: str, sessi
 @options.session("table", "json", "yaml", "name")
 def list_tokens(*, session: Session) -> None:
     """Tokens, the newest last: those that can be used, and those that were a short while ago."""
-    from meshlib_control.admin.authority import TokenList
+    from meshlib_control.admin.authority_views import TokenList
 
     found = session.client.get("/v1/tokens", TokenList)
     session.emit(found, human=lambda: _tokens(found), names=lambda: [each.id for each in found.tokens])
@@ -147,7 +161,7 @@ def list_tokens(*, session: Session) -> None:
 @options.session("table", "json", "yaml")
 def revoke(id: str, *, session: Session) -> None:
     """Make the token ID useless."""
-    from meshlib_control.admin.authority import TokenList
+    from meshlib_control.admin.authority_views import TokenList
 
     left = session.client.delete(f"/v1/tokens/{segment(id)}", TokenList)
     session.emit(left, human=lambda: _tokens(left))
