@@ -22,7 +22,6 @@ from meshlib_control.demo.processes import Command, DemoFailed, ProcessGroup, Ru
 
 START_TIMEOUT = 30.0  # seconds for a process to be ready
 SYNC_TIMEOUT = 15.0  # seconds for a change to reach every client
-LEASE = 5.0  # seconds without a sign of life after which an instance is dropped
 Pause = Callable[[float], None]
 Show = Callable[[str], None]
 T = TypeVar("T")
@@ -75,7 +74,7 @@ class ControlService:
         """Start it; again on the ports that it had before."""
         places = (("--listen", self.xds), ("--ca-listen", self.ca), ("--admin", self.admin.removeprefix("http://")))
         ports = [word for option, place in places for word in (option, place or "127.0.0.1:0")]
-        options = [*ports, "--lease-ttl", f"{LEASE:g}", *self._store]
+        options = [*ports, *self._store]
         self._show(meshctl("serve", *options).shown)
         self._process = self._group.start("control", meshctl("serve", *options, "-o", "json", "--log-level", "warning"))
         addresses = json.loads(self._process.first_line(START_TIMEOUT))

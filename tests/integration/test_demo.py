@@ -20,8 +20,8 @@ from meshlib_control.demo.story import STORY
 from tests.support import tools
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 110.0
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+DEADLINE = 200.0
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def demo(*arguments: str, **streams: Any) -> subprocess.Popen[str]:
@@ -73,6 +73,23 @@ def check_report(path: Path) -> None:
     assert by_name["canary-90-10"]["split"]["v1"] > by_name["canary-50-50"]["split"]["v1"] > 0.3
     assert re.fullmatch(r"kill -9 \d+", by_name["kill-instance"]["command"])
     assert "meshctl" in by_name["rollback"]["command"]
+    check_security({name: step["facts"] for name, step in by_name.items()})
+
+
+def check_security(facts: dict[str, Any]) -> None:
+    """Denied, allowed without a restart, not served in plaintext, and every certificate another one."""
+    details = "spiffe://cluster.local/ns/default/sa/details"
+    assert (facts["denied"]["answer"], facts["denied"]["authz_check"]) == ("403 RBAC: access denied", "denied")
+    assert f"from {details}: 403 rbac_access_denied" in facts["denied"]["log"]
+    assert facts["allowed"]["answer"].startswith('200 {"id": "7"')
+    assert (facts["allowed"]["authz_check"], facts["allowed"]["restarted"]) == ("allowed", False)
+    assert facts["plaintext"]["answer"].startswith("no answer: ")
+    assert facts["plaintext"]["identity"] == details
+    old, new = facts["rotate"]["roots"]
+    assert old != new
+    serials = facts["rotate"]["serials"]
+    assert len(serials) == 7
+    assert all(before != after for before, after in serials.values())
 
 
 def test_a_script_runs_it_and_checks_its_report(tmp_path: Path) -> None:
@@ -82,6 +99,7 @@ def test_a_script_runs_it_and_checks_its_report(tmp_path: Path) -> None:
     assert process.returncode == 0, said
     check_report(report)
     assert "meshctl apply -f meshlib_control/demo/bookinfo/reviews-90-10.yaml" in said
+    assert [found for found in re.findall(r"meshctl ca (\w+)\n", said)] == ["prepare", "activate", "taint", "revoke"]
     assert re.search(r"\d+ requests in \d+ s, 0 failed, \d+ retries\.", said)
     wait_gone(folder_of(said))
 
