@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from random import Random
 
@@ -10,9 +11,11 @@ import uvloop
 
 from meshlib.model.cluster import UpstreamTls
 from meshlib.runtime.http.connector import AsyncTlsConnector, TlsConnector
-from tests.integration.http.clients import AsyncClient, BlockingClient, ClientFactory
+from meshlib.runtime.http.settings import Timeouts
+from tests.integration.http.clients import AsyncClient, BlockingClient, ClientFactory, Request
 from tests.integration.http.test_exchange import *  # noqa: F403  # the tests themselves
 from tests.support.certificates import TrustDomain
+from tests.support.servers import ScriptedPeer, read_head
 from tests.support.tls import TlsFront, member
 
 for name in (
@@ -67,3 +70,26 @@ TLS_CLIENTS: dict[str, ClientFactory] = {"asyncio": AsyncTlsClient, "uvloop": Uv
 @pytest.fixture(params=list(TLS_CLIENTS), name="connect")
 def connect_over_tls(request: pytest.FixtureRequest) -> ClientFactory:
     return TLS_CLIENTS[request.param]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_large_bodies_come_through_both_ways(connect: ClientFactory, *, whole: bool) -> None:
+    """Hundreds of records, more than any buffer holds, sent from one piece and from many."""
+    size = 6_000_000
+    sent = Random(1).randbytes(size)
+
+    def script(connected: socket.socket, _number: int) -> None:
+        for _ in range(2):
+            head = read_head(connected)
+            received = head.partition(b"\r\n\r\n")[2]
+            while len(received) < size:
+                received += connected.recv(1 << 20)
+            connected.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, received))
+
+    pieces = [sent[i : i + 70_000] for i in range(0, size, 70_000)]
+    with ScriptedPeer(script) as peer, connect(peer.port) as client:
+        for body in (sent, pieces):
+            headers = ((b"content-length", b"%d" % size),)
+            request = Request("POST", headers=headers, body=body, timeouts=Timeouts(30, 30, 30), whole=whole)
+            assert client.request(request).body == sent
+        assert peer.accepted == 1
