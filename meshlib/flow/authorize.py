@@ -83,7 +83,7 @@ def authorize(listener: bytes, request: ServerRequest, *, now: float, claims: Ma
         notes.append("the port accepts plaintext too: rules about identities see none")
     if claims is not None and not any(isinstance(item, JwtAuthentication) for item in decoded.filters):
         notes.append("no RequestAuthentication is about the workload: tokens are not looked at, and claims are unknown")
-    inspection = canonicalize(request, decoded.normalization)
+    inspection = canonicalize(request, decoded.normalization, decoded.trusted_hops)
     if isinstance(inspection, Refusal):
         return _refused(inspection, decoded, notes)
     if decoded.mtls is MtlsMode.STRICT and request.connection.peer is None:

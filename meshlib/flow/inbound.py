@@ -36,6 +36,7 @@ class InboundPlan:
     normalization: PathNormalization = PathNormalization.BASE
     steps: tuple[Step | Question, ...] = ()
     minimum_version: str = ""  # of TLS, for new connections: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
+    trusted_hops: int = 0
 
 
 NO_POLICY = InboundPlan()
@@ -48,7 +49,7 @@ def compile_listener(listener: InboundListener, *, now: Callable[[], float], key
     Raises ValueError for a regular expression that is none; decoding has refused those before.
     """
     steps = tuple(compile_filter(item, listener.port, now=now, keys=keys) for item in listener.filters)
-    return InboundPlan(listener.mtls, listener.normalization, steps, listener.minimum_version)
+    return InboundPlan(listener.mtls, listener.normalization, steps, listener.minimum_version, listener.trusted_hops)
 
 
 def compile_filter(item: HttpFilter, port: int, *, now: Callable[[], float], keys: KeySource | None = None) -> Step | Question:

@@ -53,7 +53,7 @@ ServerFlow = Generator["Check | Handle", "Refusal | None", "Refusal | None"]
 
 def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLICY) -> ServerFlow:
     """`now`: monotonic seconds at which the request arrived."""
-    inspection = canonicalize(request, plan.normalization)
+    inspection = canonicalize(request, plan.normalization, plan.trusted_hops)
     if isinstance(inspection, Refusal):
         return inspection
     peer = request.connection.peer

@@ -61,3 +61,4 @@ class InboundListener:
     normalization: PathNormalization = PathNormalization.BASE
     filters: tuple[HttpFilter, ...] = ()
     minimum_version: str = ""  # of TLS: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
+    trusted_hops: int = 0  # proxies in front that are believed what they append to x-forwarded-for

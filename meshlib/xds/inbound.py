@@ -32,6 +32,8 @@ _MANAGER_FIELDS = frozenset(
         "normalize_path",
         "merge_slashes",
         "path_with_escaped_slashes_action",
+        "use_remote_address",
+        "xff_num_trusted_hops",
         # Not acted on: a prefix of statistics, the codec of a socket that the application's server has, and an idle timeout
         # that is looked at below.
         "stat_prefix",
@@ -83,6 +85,7 @@ def decode_inbound(listener: listener_pb2.Listener, problems: Problems) -> Inbou
         normalization=decode_normalization(manager, problems, field=field),
         filters=_filters(manager, problems, field=f"{field}.http_filters"),
         minimum_version=minimum_version,
+        trusted_hops=manager.xff_num_trusted_hops,
     )
 
 
@@ -135,6 +138,12 @@ def _check_manager(manager: listener_pb2.HttpConnectionManager, problems: Proble
     allow_only(manager, _MANAGER_FIELDS, field=field, problems=problems)
     if seconds(manager.stream_idle_timeout, field=f"{field}.stream_idle_timeout", problems=problems):
         problems.describe(f"{field}.stream_idle_timeout", "set", "unset or 0s")
+    # The client is the connection's other end, or whom so many hops say it is; never whom it says it is itself.
+    if manager.HasField("use_remote_address"):
+        if not manager.use_remote_address.value or not manager.xff_num_trusted_hops:
+            problems.describe(f"{field}.use_remote_address", "set", "true, with xff_num_trusted_hops; or unset")
+    elif manager.xff_num_trusted_hops:
+        problems.describe(f"{field}.use_remote_address", "unset", "true, since xff_num_trusted_hops is set")
     config, where = manager.route_config, f"{field}.route_config"
     allow_only(config, _ROUTE_CONFIG_FIELDS, field=where, problems=problems)
     for host in config.virtual_hosts:

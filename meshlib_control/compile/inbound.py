@@ -157,9 +157,12 @@ def _http(world: World, scope: Scope, port: int, *, forward_to: str = "") -> lis
     manager.http_filters.add(name=_ROUTER).typed_config.CopyFrom(pack(listener_pb2.Router()))
     if scope.flavour != "grpc":
         set_normalization(manager, world.settings.path_normalization)
+        hops = world.settings.trusted_proxies
+        manager.xff_num_trusted_hops = hops
+        if hops or scope.flavour == "envoy":
+            manager.use_remote_address.value = hops > 0
     if scope.flavour == "envoy":
         manager.stream_idle_timeout.CopyFrom(duration(0.0))
-        manager.use_remote_address.value = False
     return listener_pb2.Filter(name=_MANAGER, typed_config=pack(manager))
 
 

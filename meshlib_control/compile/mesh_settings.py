@@ -29,6 +29,7 @@ class MeshSettings:
     federated_roots: tuple[tuple[str, str], ...] = ()  # trust domain, PEM
     auto_mtls: bool = True
     path_normalization: str = "BASE"  # NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES
+    trusted_proxies: int = 0  # in front of every workload
     minimum_tls_version: str = ""  # "TLSv1_2", "TLSv1_3"; empty: the data plane's default
     extension_providers: tuple[ExtensionProvider, ...] = ()
     registration_grants: tuple[RegistrationGrant, ...] = ()
@@ -64,6 +65,7 @@ def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
                 federated_roots=tuple((domain, root.pem) for root in mesh.ca_certificates for domain in root.trust_domains),
                 auto_mtls=mesh.enable_auto_mtls,
                 path_normalization=_BASE.get(mesh.path_normalization.normalization, mesh.path_normalization.normalization),
+                trusted_proxies=mesh.default_config.gateway_topology.num_trusted_proxies,
                 minimum_tls_version=_TLS_VERSIONS.get(mesh.mesh_mtls.min_protocol_version, ""),
                 extension_providers=mesh.extension_providers,
                 registration_grants=mesh.registration_grants,

@@ -104,7 +104,7 @@ class HttpFilter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., is_optional: bool = ...) -> None: ...
 
 class HttpConnectionManager(_message.Message):
-    __slots__ = ("codec_type", "stat_prefix", "rds", "route_config", "http_filters", "stream_idle_timeout", "use_remote_address", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "common_http_protocol_options")
+    __slots__ = ("codec_type", "stat_prefix", "rds", "route_config", "http_filters", "stream_idle_timeout", "use_remote_address", "xff_num_trusted_hops", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action", "common_http_protocol_options")
     class CodecType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         AUTO: _ClassVar[HttpConnectionManager.CodecType]
@@ -134,6 +134,7 @@ class HttpConnectionManager(_message.Message):
     HTTP_FILTERS_FIELD_NUMBER: _ClassVar[int]
     STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     USE_REMOTE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    XFF_NUM_TRUSTED_HOPS_FIELD_NUMBER: _ClassVar[int]
     NORMALIZE_PATH_FIELD_NUMBER: _ClassVar[int]
     MERGE_SLASHES_FIELD_NUMBER: _ClassVar[int]
     PATH_WITH_ESCAPED_SLASHES_ACTION_FIELD_NUMBER: _ClassVar[int]
@@ -145,11 +146,12 @@ class HttpConnectionManager(_message.Message):
     http_filters: _containers.RepeatedCompositeFieldContainer[HttpFilter]
     stream_idle_timeout: _duration_pb2.Duration
     use_remote_address: _wrappers_pb2.BoolValue
+    xff_num_trusted_hops: int
     normalize_path: _wrappers_pb2.BoolValue
     merge_slashes: bool
     path_with_escaped_slashes_action: HttpConnectionManager.PathWithEscapedSlashesAction
     common_http_protocol_options: _core_pb2.CommonHttpProtocolOptions
-    def __init__(self, codec_type: _Optional[_Union[HttpConnectionManager.CodecType, str]] = ..., stat_prefix: _Optional[str] = ..., rds: _Optional[_Union[Rds, _Mapping]] = ..., route_config: _Optional[_Union[_route_pb2.RouteConfiguration, _Mapping]] = ..., http_filters: _Optional[_Iterable[_Union[HttpFilter, _Mapping]]] = ..., stream_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., use_remote_address: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., normalize_path: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., merge_slashes: bool = ..., path_with_escaped_slashes_action: _Optional[_Union[HttpConnectionManager.PathWithEscapedSlashesAction, str]] = ..., common_http_protocol_options: _Optional[_Union[_core_pb2.CommonHttpProtocolOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, codec_type: _Optional[_Union[HttpConnectionManager.CodecType, str]] = ..., stat_prefix: _Optional[str] = ..., rds: _Optional[_Union[Rds, _Mapping]] = ..., route_config: _Optional[_Union[_route_pb2.RouteConfiguration, _Mapping]] = ..., http_filters: _Optional[_Iterable[_Union[HttpFilter, _Mapping]]] = ..., stream_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., use_remote_address: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., xff_num_trusted_hops: _Optional[int] = ..., normalize_path: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., merge_slashes: bool = ..., path_with_escaped_slashes_action: _Optional[_Union[HttpConnectionManager.PathWithEscapedSlashesAction, str]] = ..., common_http_protocol_options: _Optional[_Union[_core_pb2.CommonHttpProtocolOptions, _Mapping]] = ...) -> None: ...
 
 class Router(_message.Message):
     __slots__ = ()

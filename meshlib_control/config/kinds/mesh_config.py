@@ -26,6 +26,21 @@ class ProxyPathNormalization(Element, frozen=True):
     `DECODE_AND_MERGE_SLASHES`: `%2F` and `%5C` are decoded before; `NONE`: paths stay as they come."""
 
 
+class Topology(Element, frozen=True):
+    """What stands in front of the mesh."""
+
+    num_trusted_proxies: Annotated[int, Meta(ge=0, le=16)] = 0
+    """Proxies between clients and workloads that append to `x-forwarded-for`: `remoteIpBlocks` look at the address that the
+    first of them wrote. With none, the other end of the connection is the client, whatever headers say."""
+
+
+class ProxyConfig(Element, frozen=True):
+    """Of all data planes; Istio has much more here, for Envoy."""
+
+    gateway_topology: Topology = Topology()
+    """What stands in front of the mesh."""
+
+
 class MeshTLS(Element, frozen=True):
     """Connections within the mesh."""
 
@@ -79,6 +94,8 @@ class MeshConfig(Element, frozen=True):
     """Where no DestinationRule says otherwise, calls are encrypted with mTLS to every instance that speaks it."""
     path_normalization: ProxyPathNormalization = ProxyPathNormalization()
     """The one form of a path that routes, policies and the application see."""
+    default_config: ProxyConfig = ProxyConfig()
+    """Of all data planes."""
     mesh_mtls: MeshTLS = field(name="meshMTLS", default=MeshTLS())
     """Connections within the mesh."""
     ca_certificates: Annotated[tuple[CertificateAuthority, ...], Meta(max_length=64)] = ()

@@ -93,6 +93,11 @@ def test_path_normalization_of_the_mesh(mode: str) -> None:
     assert manager.merge_slashes == (mode.endswith("MERGE_SLASHES"))
 
 
+def test_H20_trusted_proxies_of_the_mesh() -> None:
+    assert inbound().trusted_hops == 0
+    assert inbound(MESH % "{defaultConfig: {gatewayTopology: {numTrustedProxies: 2}}}").trusted_hops == 2
+
+
 def test_minimum_version_of_the_mesh() -> None:
     assert inbound(MESH % "{meshMTLS: {minProtocolVersion: TLSV1_3}}").minimum_version == "TLSv1_3"
 

@@ -134,6 +134,12 @@ def test_rules(part: str, spec: str, expected: list[tuple[str, str]]) -> None:
     assert [(item.code, item.field) for item in found if item.severity is Severity.ERROR] == expected
 
 
+@pytest.mark.parametrize(("number", "codes"), [(0, []), (16, []), (-1, ["MSH0105"]), (17, ["MSH0105"]), ("1", ["MSH0102"])])
+def test_trusted_proxies_are_a_small_number(number: object, codes: list[str]) -> None:
+    found = validate_part("MeshConfig", {"defaultConfig": {"gatewayTopology": {"numTrustedProxies": number}}})
+    assert [item.code for item in found] == codes
+
+
 def test_roots_must_be_authorities_and_never_keys() -> None:
     domain = TrustDomain("td2")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.flow.inbound import InboundPlan
 from meshlib.flow.server import Handle, server_flow
 from meshlib.model.inbound import Refusal, ServerRequest
 
@@ -97,6 +98,16 @@ def test_accepted_targets(target: bytes, seen: bytes) -> None:
     handle = run(target=target)
     assert isinstance(handle, Handle)
     assert handle.target == seen
+
+
+def test_H20_the_plan_says_how_many_hops_are_trusted() -> None:
+    request = ServerRequest("GET", b"/", [HOST, (b"x-forwarded-for", b"1.2.3.4, 5.6.7.8")])
+    for hops, expected in ((0, ""), (1, "5.6.7.8"), (2, "1.2.3.4")):
+        flow = server_flow(request, 100.0, InboundPlan(trusted_hops=hops))
+        handle = next(flow)
+        flow.close()
+        assert isinstance(handle, Handle)
+        assert handle.inspection.remote_address == expected
 
 
 def test_options_asterisk_is_a_request_of_its_own() -> None:

@@ -338,6 +338,12 @@ def test_path_normalization(fields: Document, expected: PathNormalization) -> No
     assert found.normalization is expected
 
 
+def test_trusted_hops() -> None:
+    found = decoded(serving(use_remote_address=True, xff_num_trusted_hops=2))
+    assert isinstance(found, InboundListener)
+    assert found.trusted_hops == 2
+
+
 MANAGER = "filter_chains[0].filters[0].typed_config"
 TLS = "filter_chains[0].transport_socket.typed_config"
 HOST = ROUTES["virtual_hosts"][0]
@@ -391,6 +397,9 @@ def routed(**host: Any) -> Document:
         (serving(http_filters=[{"name": "x", "typed_config": typed("TlsInspector")}, ROUTER]), f"{MANAGER}.http_filters[0]"),
         (serving(http_filters=[{"name": "x"}, ROUTER]), f"{MANAGER}.http_filters[0]"),
         (serving(use_remote_address=True), f"{MANAGER}.use_remote_address"),
+        (serving(use_remote_address=False), f"{MANAGER}.use_remote_address"),
+        (serving(use_remote_address=False, xff_num_trusted_hops=1), f"{MANAGER}.use_remote_address"),
+        (serving(xff_num_trusted_hops=1), f"{MANAGER}.use_remote_address"),
         (serving(stream_idle_timeout="5s"), f"{MANAGER}.stream_idle_timeout"),
         (serving(normalize_path=False, merge_slashes=True), f"{MANAGER}.normalize_path"),
         (serving(path_with_escaped_slashes_action="REJECT_REQUEST"), f"{MANAGER}.normalize_path"),
