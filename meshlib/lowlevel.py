@@ -9,7 +9,10 @@ from meshlib.model.call import Overrides
 from meshlib.model.identity import Peer, SpiffeId, TrustBundles
 from meshlib.model.inbound import Connection, Refusal, RequestContext, ServerRequest, TraceContext
 from meshlib.model.request import Request, Timeouts, authority_of
+from meshlib.policy.grpc import code_of_status, headers_of, is_method
 from meshlib.runtime.accepting import admit
+from meshlib.runtime.grpc_client import GrpcCall, GrpcClient, GrpcTry, OpenTry, RouteAnswers
+from meshlib.runtime.grpc_server import GrpcServing
 from meshlib.runtime.listening import (
     HANDSHAKE_TIMEOUT,
     Admitted,
@@ -32,13 +35,19 @@ __all__ = [
     "Exchange",
     "Explanation",
     "FilterTrial",
+    "GrpcCall",
+    "GrpcClient",
+    "GrpcServing",
+    "GrpcTry",
     "Listening",
     "NotAdmitted",
+    "OpenTry",
     "Overrides",
     "Peer",
     "Refusal",
     "Request",
     "RequestContext",
+    "RouteAnswers",
     "RuleTrial",
     "ServerRequest",
     "ServerTlsTransport",
@@ -51,6 +60,9 @@ __all__ = [
     "authority_of",
     "authorize",
     "certified_for",
+    "code_of_status",
     "connection_of",
     "explain",
+    "headers_of",
+    "is_method",
 ]

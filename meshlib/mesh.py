@@ -14,6 +14,8 @@ from meshlib.model.inbound import ServerRequest
 from meshlib.model.request import Body, Request, Timeouts, authority_of
 from meshlib.runtime.client import Control
 from meshlib.runtime.drain import Drain
+from meshlib.runtime.grpc_client import GrpcClient
+from meshlib.runtime.grpc_server import GrpcServing
 from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.listening import Listening
 from meshlib.runtime.native import HeaderInput, Response, build_request
@@ -217,7 +219,13 @@ class Mesh:
         process = self._processes.current
         if process is not None:
             process.client.close_loop(asyncio.get_running_loop())
+            await process.grpc_client.close_loop()
             await asyncio.sleep(0)  # transports close in the loop's next turn
+
+    @property
+    def grpc_client(self) -> GrpcClient:
+        """Calls in gRPC, for integrations."""
+        return self._running().grpc_client
 
     # --- serving
 
@@ -238,6 +246,11 @@ class Mesh:
     def denied(self) -> Mapping[str, int]:
         """How many requests were refused by policy, by reason.  The reasons are bounded; the log ``meshlib.access`` has each."""
         return self._inbound.denied.counts
+
+    @property
+    def grpc_serving(self) -> GrpcServing:
+        """Certificates and peers of servers that are gRPC's own, for integrations."""
+        return self._running().grpc_serving
 
     @property
     def draining(self) -> bool:

@@ -31,7 +31,7 @@ from meshlib.runtime.identity.static import StaticIdentity
 from meshlib.runtime.tls.contexts import TlsContexts
 
 _BLOCKING = "blocking"
-_DRAINED = "drained"
+DRAINED = "drained"
 """Beside the pools of a host that is gone: calls that were balanced before it went may still make one."""
 
 
@@ -142,7 +142,7 @@ class Pools:
     def drain(self, hosts: Iterable[Host]) -> None:
         """Close what is idle now, and the rest when its request ends.  From any thread."""
         for host in hosts:
-            shells, host.shells = host.shells, {_DRAINED: None}
+            shells, host.shells = host.shells, {DRAINED: None}
             for key, shell in list(shells.items()):
                 if shell is None:
                     continue
@@ -204,7 +204,7 @@ class Pools:
     def _kept(host: Host, key: object, made: Shell) -> Shell:
         """`made`, or what another thread has put in its place."""
         shell: Shell = host.shells.setdefault(key, made)
-        if _DRAINED in host.shells:
+        if DRAINED in host.shells:
             shell.pool.drain()
         return shell
 

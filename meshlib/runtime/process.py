@@ -14,6 +14,8 @@ from meshlib.runtime.authorizer import MeshAuthorizers
 from meshlib.runtime.client import Client, Control
 from meshlib.runtime.enforcement import Enforcement
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
+from meshlib.runtime.grpc_client import GrpcClient
+from meshlib.runtime.grpc_server import GrpcServing
 from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.jwks import RemoteKeys
 from meshlib.runtime.listening import Listening
@@ -61,6 +63,8 @@ class Process:
         self.identity = identity
         self.tls = TlsContexts(identity) if identity is not None else None
         self.client = Client(link, tls=self.tls)
+        self.grpc_client = GrpcClient(self.client, self.tls)
+        self.grpc_serving = GrpcServing(identity, self.tls)
         self.listening = listening
         listening.contexts = self.tls
         self._keys = RemoteKeys()
@@ -82,6 +86,7 @@ class Process:
         self.link.close()
         self._authorizers.close()
         self._keys.close()
+        self.grpc_client.close()
         self.client.close()
         if self.tls is not None:
             self.tls.close()

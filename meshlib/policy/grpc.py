@@ -1,0 +1,45 @@
+"""gRPC's side of things that are HTTP's elsewhere: methods as paths, metadata as headers, statuses as codes."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+
+from meshlib.model.call import Headers
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+BINARY = "-bin"
+"""Ends the names of metadata whose values are any bytes."""
+
+_SEGMENT = r"[^/?#%;\\\x00-\x20\x7f-\U0010ffff]+"
+_METHOD = re.compile(rf"/(?!\.{{1,2}}/){_SEGMENT}/(?!\.{{1,2}}$){_SEGMENT}")
+"""``/package.Service/Method`` and no other spelling of it: two segments of visible ASCII without what somebody could decode,
+cut off or take for another separator, and neither a step within a path."""
+
+_CODES = {400: 13, 401: 16, 403: 7, 404: 12, 413: 8, 429: 8, 431: 8, 502: 14, 503: 14, 504: 14}
+"""HTTP status to gRPC code: gRPC's own table (http-grpc-status-mapping.md), but RESOURCE_EXHAUSTED for what is too much."""
+
+_UNKNOWN = 2
+
+
+def is_method(path: str) -> bool:
+    """Whether a method has its one canonical form.  gRPC has no normalization: another spelling is another method."""
+    return _METHOD.fullmatch(path) is not None
+
+
+def code_of_status(status: int) -> int:
+    """The gRPC code for an HTTP status that is not 200."""
+    return _CODES.get(status, _UNKNOWN)
+
+
+def headers_of(metadata: Metadata) -> Headers:
+    """Metadata as it is on the wire: binary values in base64."""
+    return [(name.lower().encode("ascii"), _wire_value(name, value)) for name, value in metadata]
+
+
+def _wire_value(name: str, value: str | bytes) -> bytes:
+    if isinstance(value, str):
+        return value.encode("latin-1", "replace")
+    return b64encode(value) if name.endswith(BINARY) else value
