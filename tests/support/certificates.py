@@ -91,6 +91,7 @@ def mint(
     begins: timedelta = timedelta(minutes=-5),
     ends: timedelta = timedelta(hours=1),
     permitted: Iterable[x509.GeneralName] = (),
+    raw: Iterable[tuple[str, bytes]] = (),
     key: ec.EllipticCurvePrivateKey | None = None,
     name: str = "",
     now: datetime | None = None,
@@ -98,7 +99,8 @@ def mint(
     """A certificate that `issuer` signs (None: itself).  Validity is relative to `now`.
 
     `usages`: names as in `x509.KeyUsage`; None: what is right for a leaf or a CA; empty: no key usage extension at all.
-    `extended` None: no extended key usage extension.  `permitted`: name constraints.
+    `extended` None: no extended key usage extension.  `permitted`: name constraints.  `raw`: further extensions by their OID,
+    which may be nonsense.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
     now = now or datetime.now(UTC)
@@ -128,6 +130,8 @@ def mint(
     constraints = list(permitted)
     if constraints:
         builder = builder.add_extension(x509.NameConstraints(constraints, None), critical=True)
+    for oid, value in raw:
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical=False)
     return Minted(builder.sign(signer, hashes.SHA256()), key, issuer)
 
 

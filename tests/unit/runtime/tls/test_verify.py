@@ -59,6 +59,8 @@ def test_the_end_of_a_peer_is_the_end_of_its_chain() -> None:
         ({"uris": ["spiffe://td1"]}, "SPIFFE ID with a path"),
         ({"uris": ["spiffe://td1/x\0y"]}, "no control characters"),
         ({"sans": [x509.RFC822Name("a\0@b.test")]}, "no control characters"),
+        ({"sans": [x509.OtherName(x509.ObjectIdentifier("1.2.3"), b"\x0c\x03a\0b")]}, "no control characters"),
+        ({"uris": [], "raw": [("2.5.29.17", b"nonsense")]}, "well-formed"),
         ({"uris": ["spiffe://td3/x"]}, "own trust domain"),
         ({"uris": ["spiffe://td2/x"]}, "own trust domain"),
         ({"begins": timedelta(hours=-3), "ends": timedelta(hours=-1)}, "expired"),
@@ -70,6 +72,31 @@ def test_the_rule_is_named(changes: dict[str, Any], rule: str) -> None:
         verify_peer(chain(leaf(**changes)), TRUST, None, "server")
     assert caught.value.rule == rule
     assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("signer", "rule"),
+    [
+        ({"uris": ["spiffe://td1/ns/default/sa/signer"], "ca": True}, "signer without a path"),
+        ({"uris": ["spiffe://td1/"], "ca": True}, "signer without a path"),
+        ({"uris": ["spiffe://td1"], "ca": False}, "signer is a CA"),
+        ({"uris": ["spiffe://td1"], "ca": True, "usages": ["digital_signature"]}, "signer is a CA"),
+        ({"raw": [("2.5.29.17", b"nonsense")], "ca": True}, "well-formed"),
+        ({"ca": True, "begins": timedelta(hours=-3), "ends": timedelta(hours=-1)}, "expired"),
+    ],
+)
+def test_signers_have_rules_too(signer: dict[str, Any], rule: str) -> None:
+    """Whatever verified the chain before."""
+    made: dict[str, Any] = {"issuer": OURS.root, "name": "signer"} | signer
+    with pytest.raises(CertificateRejected) as caught:
+        verify_peer(chain(mint(mint(**made), uris=[SERVICE])), TRUST, None, "server")
+    assert caught.value.rule == rule
+
+
+@pytest.mark.parametrize("names", [["spiffe://td1"], [], ["https://ca.test/x"]])
+def test_signers_need_no_identity(names: list[str]) -> None:
+    signer = mint(OURS.root, uris=names, ca=True, name="signer")
+    assert verify_peer(chain(mint(signer, uris=[SERVICE])), TRUST, None, "server")
 
 
 def test_a_minute_of_skew_is_forgiven() -> None:
@@ -98,6 +125,12 @@ def test_garbage_is_refused_as_such() -> None:
 
 
 # --- chains that nobody has verified yet
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_a_chain_is_not_searched_without_end(count: int) -> None:
+    with pytest.raises(CertificateRejected, match="chain"):
+        anchored([OURS.leaf("reviews").der] * count, TRUST)
 
 
 @pytest.mark.parametrize("shown", ["leaf first", "with the root", "others between", "intermediates in the wrong order"])
