@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from meshlib_control.catalog.leases import Registration
+from meshlib_control.catalog.leases import Registration, is_instance_address
 from meshlib_control.catalog.model import Instance, InstanceHealth, registered_host
 from meshlib_control.catalog.offers import Offer
 from meshlib_control.consul.agent import AgentService
@@ -36,6 +36,9 @@ _OURS = frozenset(
 )
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]+")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
+_NUMBER = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9a-fA-F]*)\.?")
+"""Ends in what resolvers read as a number, and the whole as an IPv4 address: ``0x7f.1`` (WHATWG URL section 3.5)."""
 
 
 def offers_of(entries: Iterable[Mapping[str, Any]], domain: str) -> tuple[list[Offer], list[str]]:
@@ -75,7 +78,8 @@ def agent_service(instance_id: str, registration: Registration, *, ttl: float, d
         "service-port": str(registration.service_port) if registration.service_port else "",
         "tls-mode": MTLS if registration.mtls else "",
     }
-    tags = [f"{key}={value}" for key, value in sorted(registration.labels.items())]
+    # A label must not say there what only the registration may: the namespace, for one.
+    tags = [f"{key}={value}" for key, value in sorted(registration.labels.items()) if key not in _OURS and key != "tls-mode"]
     if registration.namespace != "default":
         tags.append(f"namespace={registration.namespace}")
     return AgentService(
@@ -114,7 +118,7 @@ def _offer(entry: Mapping[str, Any], domain: str) -> Offer | None:
         namespace=namespace,
         instance=Instance(
             id=f"consul:{node['Node']}/{service['ID']}",
-            address=str(service.get("Address") or node["Address"]),
+            address=_address(service.get("Address") or node["Address"]),
             port=port,
             labels={key: str(labels[key]) for key in sorted(labels)},
             locality=_locality({**_parts(tags.get("locality")), **_parts(meta.get("locality")), **meta}, node, service),
@@ -128,6 +132,15 @@ def _offer(entry: Mapping[str, Any], domain: str) -> Offer | None:
         source="consul",
         registered_as=str(meta.get(REGISTERED) or ""),
     )
+
+
+def _address(value: object) -> str:
+    """An IP address or a host name, which connections can be made to.  Raises ValueError."""
+    text = str(value)
+    is_name = ":" not in text and not _NUMBER.fullmatch(text)
+    if not (_HOST.fullmatch(text) if is_name else is_instance_address(text)):
+        raise ValueError(f"address {text[:80]!r} is none that an instance can have")
+    return text
 
 
 def _weights(service: Mapping[str, Any], weight: object) -> Mapping[str, Any]:

@@ -21,6 +21,10 @@ from types import MappingProxyType
 from meshlib_control.errors import CatalogError
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+MAX_LABELS = 64
+MAX_TEXT = 253
+"""Characters of a label's key or value: Kubernetes' limit of a key, generous for a value."""
+
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -66,8 +70,12 @@ class Registration:
             wrong = f"service {self.service[:64]!r}: expected a DNS label, as in 'reviews'"
         elif not _LABEL.fullmatch(self.namespace):
             wrong = f"namespace {self.namespace[:64]!r}: expected a DNS label, as in 'default'"
-        elif not _is_ip(self.address):
+        elif not is_instance_address(self.address):
             wrong = f"address {self.address[:64]!r}: expected an IP address that callers can connect to"
+        elif not _LABEL.fullmatch(self.protocol):
+            wrong = f"protocol {self.protocol[:64]!r}: expected a name, as in 'http'"
+        elif problem := _odd_text(self.labels, self.locality):
+            wrong = problem
         elif not 0 < self.port < 65536:
             wrong = f"port {self.port}: expected 1 to 65535"
         elif not 0 <= self.service_port < 65536:
@@ -287,8 +295,22 @@ def _until(table: LeaseTable, record: Record, now: float) -> float:
     return now + (table.terms.ttl if record.standing is Standing.UP else table.terms.remember)
 
 
-def _is_ip(text: str) -> bool:
+def is_instance_address(text: str) -> bool:
+    """Of IP addresses, one that a process can have: link-local ones are those of a cloud's metadata service (T15)."""
     try:
-        return not ipaddress.ip_address(text).is_unspecified
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
+    return not (address.is_unspecified or address.is_link_local or address.is_multicast)
+
+
+def _odd_text(labels: Mapping[str, str], locality: str) -> str:
+    """What is wrong with them, if anything is."""
+    if len(labels) > MAX_LABELS:
+        return f"{len(labels)} labels: expected at most {MAX_LABELS}"
+    for key, value in labels.items():
+        if not 0 < len(key) <= MAX_TEXT or len(value) > MAX_TEXT or not (key + value).isprintable():
+            return f"label {key[:64]!r}: expected printable text of at most {MAX_TEXT} characters"
+    if len(locality) > 3 * MAX_TEXT or not locality.isprintable():
+        return f"locality {locality[:64]!r}: expected region/zone/sub_zone of at most {MAX_TEXT} printable characters each"
+    return ""

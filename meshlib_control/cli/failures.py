@@ -6,6 +6,8 @@ from typing import IO, Any, Final
 
 import click
 
+from meshlib_control.cli.output import harmless
+
 OK: Final = 0
 FAILED: Final = 1  # findings, differences, not found, refused
 USAGE: Final = 2
@@ -26,6 +28,7 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click declares a class variable, and reads the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {self.message}" + (f": {self.why}" if self.why else ""), file=file, err=file is None)
+        said = harmless(f"error: {self.message}" + (f": {self.why}" if self.why else ""))
+        click.echo(said, file=file, err=file is None)
         if self.next_step:
-            click.echo(f"  next: {self.next_step}", file=file, err=file is None)
+            click.echo(f"  next: {harmless(self.next_step)}", file=file, err=file is None)

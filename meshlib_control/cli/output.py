@@ -11,7 +11,9 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+_UNPRINTABLE = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
 def emit(
@@ -24,9 +26,25 @@ def emit(
         click.echo(yaml_text(plain(value)), nl=False)
     elif form == "name" and names is not None:
         for name in names():
-            click.echo(name)
+            click.echo(harmless(name))
     else:
         show(human())
+
+
+def harmless(text: str) -> str:
+    """Without control characters: what clients say of themselves is shown, and must not steer an operator's terminal."""
+    return text.translate(_UNPRINTABLE)
+
+
+class _Harmless:
+    """`harmless` for all that a part shows, whatever it is made of; its own styles are not text."""
+
+    def __init__(self, part: RenderableType) -> None:
+        self._part = part
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._part, options):
+            yield segment._replace(text=harmless(segment.text))
 
 
 def plain(value: object) -> object:
@@ -54,11 +72,11 @@ def show(*parts: RenderableType, err: bool = False) -> None:
     console = Console(file=stream, width=None if stream.isatty() else 400, highlight=False, emoji=False, markup=False)
     with console.capture() as captured:
         for part in parts:
-            console.print(part)
+            console.print(_Harmless(part))
     # Tables are padded to their full width: nobody wants to see that in a file.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), err=err, color=True)
 
 
 def say(text: str) -> None:
     """Talk: what happened, hints, warnings."""
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)

@@ -17,6 +17,9 @@ from meshlib_control.serve.cache import Packed
 
 WILDCARD = "*"
 
+MAX_ERROR = 1000
+"""Characters of a client's reason for a NACK: it is kept, and shown to operators."""
+
 
 class BadRequest(ControlServiceError):
     """A client sent what no xDS client may send; its stream is ended with INVALID_ARGUMENT."""
@@ -128,4 +131,4 @@ STATE_OF_THE_WORLD: Dialect = StateOfTheWorld()
 def _error(request: DeltaDiscoveryRequest | DiscoveryRequest) -> str:
     if not request.HasField("error_detail"):
         return ""
-    return request.error_detail.message or f"refused with code {request.error_detail.code} and no message"
+    return request.error_detail.message[:MAX_ERROR] or f"refused with code {request.error_detail.code} and no message"

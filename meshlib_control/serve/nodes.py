@@ -10,6 +10,12 @@ from meshlib_control.compile.node import Flavour, Node, ServedPort
 from meshlib_control.serve.dialects import BadRequest
 from meshlib_control.serve.identity import check_claims
 
+MAX_PORTS = 64
+"""Ports of one workload: each costs a listener with all of its policies."""
+
+MAX_TEXT = 256
+"""Characters of what a client says of itself, and operators get to read."""
+
 
 def node_of(message: core_pb2.Node, identity: SpiffeId | None = None) -> Node:
     """Who asks.  Namespace and service account are those of `identity`, if there is one; everything else is a claim.
@@ -24,8 +30,8 @@ def node_of(message: core_pb2.Node, identity: SpiffeId | None = None) -> Node:
     parts = (locality.region, locality.zone, locality.sub_zone)
     return Node(
         flavour=_flavour(message.user_agent_name),
-        id=message.id,
-        service=_text(metadata, "SERVICE"),
+        id=message.id[:MAX_TEXT],
+        service=_text(metadata, "SERVICE")[:MAX_TEXT],
         namespace=identity.namespace if identity else namespace or "default",
         service_account=identity.service_account if identity else account or "default",
         labels=_labels(metadata),
@@ -60,7 +66,10 @@ def _ports(metadata: Struct) -> tuple[ServedPort, ...]:
     field = metadata.fields.get("PORTS")
     if field is None:
         return ()
+    values = field.list_value.values
+    if len(values) > MAX_PORTS:
+        raise BadRequest(f"PORTS in the node's metadata: {len(values)}, more than {MAX_PORTS}")
     try:
-        return tuple(ServedPort.parse(value.string_value) for value in field.list_value.values)
+        return tuple(ServedPort.parse(value.string_value) for value in values)
     except ValueError as error:
         raise BadRequest(f"PORTS in the node's metadata: {error}") from error

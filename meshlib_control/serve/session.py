@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from meshlib.xds.proto import core_pb2
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
+from meshlib_control.compile.names import INBOUND_PREFIX
 from meshlib_control.compile.node import Flavour, Node
 from meshlib_control.serve.cache import TYPES, Packed, ScopeResources
 from meshlib_control.serve.dialects import WILDCARD, BadRequest, Dialect, Request
@@ -33,6 +34,15 @@ MAX_RESPONSE = 3_000_000
 
 MAX_NAMES = 100_000
 """Subscriptions of one type on one stream."""
+
+MAX_NAME = 1024
+"""Characters of a name: twice what the longest host with a subset has."""
+
+MAX_TYPES = 16
+"""Types on one stream, with those that nobody here knows."""
+
+MAX_SERVED = 64
+"""Inbound listeners on one stream: each costs all policies of its workload, and no process serves so many ports."""
 
 _ONLY_WILDCARD = frozenset((WILDCARD,))
 _NAMERS = (LISTENER, ROUTE)  # what refers to clusters
@@ -85,6 +95,7 @@ class Session:
         if not request.type_url:
             raise BadRequest("a request without type_url, which ADS requires")
         subscription = self.subscriptions.get(request.type_url)
+        self._check_size(subscription, request)
         is_first = subscription is None
         if subscription is None:
             subscription = self.subscriptions[request.type_url] = Subscription(request.type_url)
@@ -99,8 +110,6 @@ class Session:
             self._subscribe_all(resources, subscription, request)
         else:
             self._change(resources, subscription, request)
-        if len(subscription.names) > MAX_NAMES:
-            raise BadRequest(f"more than {MAX_NAMES} names of {request.type_url}")
 
     def changed(self, type_url: str, names: AbstractSet[str]) -> bool:
         """The content of `names` is not what it was.  Says whether that concerns this client."""
@@ -173,6 +182,19 @@ class Session:
             self.node, self.resources = self._bind(request.node)
             self.resources.clients += 1
         return self.resources
+
+    def _check_size(self, subscription: Subscription | None, request: Request) -> None:
+        """Before any of it costs anything.  Raises `BadRequest`."""
+        if subscription is None and len(self.subscriptions) >= MAX_TYPES:
+            raise BadRequest(f"more than {MAX_TYPES} types of resources on one stream")
+        asked = request.subscribe if request.names is None else request.names
+        had = subscription.names if subscription is not None and request.names is None else frozenset[str]()
+        if len(asked) + len(had) > MAX_NAMES and len((had | asked) - request.unsubscribe) > MAX_NAMES:
+            raise BadRequest(f"more than {MAX_NAMES} names of {request.type_url}")
+        if any(len(name) > MAX_NAME for name in asked):
+            raise BadRequest(f"a name of {request.type_url} with more than {MAX_NAME} characters")
+        if request.type_url == LISTENER and _served(asked) and _served((had | asked) - request.unsubscribe) > MAX_SERVED:
+            raise BadRequest(f"more than {MAX_SERVED} inbound listeners on one stream")
 
     def _let_go(self, resources: ScopeResources) -> None:
         for subscription in self.subscriptions.values():
@@ -359,6 +381,10 @@ class Session:
 
 def _position(subscription: Subscription) -> int:
     return TYPES.index(subscription.type_url) if subscription.type_url in TYPES else len(TYPES)
+
+
+def _served(names: Iterable[str]) -> int:
+    return sum(name.startswith(INBOUND_PREFIX) for name in names)
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from meshlib.xds.types import SHORT_NAMES
 from meshlib_control.serve.session import Session, Subscription
+
+MAX_REJECTED = 100
+"""Refused resources of one type that are listed, so that no client makes everybody's status long."""
 
 SyncState = Literal["SYNCED", "STALE", "NACK", "NOT SENT"]
 """Istio's words (`istioctl proxy-status`), and NACK."""
@@ -69,13 +73,13 @@ def client_status(session: Session, *, address: str, connected_since: float) -> 
 
 
 def _type_status(subscription: Subscription) -> TypeStatus:
-    rejected = dict(subscription.rejected)
+    rejected = dict(islice(subscription.rejected.items(), MAX_REJECTED))
     return TypeStatus(
         state=_state(subscription),
         subscribed=-1 if subscription.wildcard else len(subscription.names),
         sent=subscription.sent,
         acked=subscription.acked,
-        error=next(reversed(rejected.values()), ""),
+        error=next(reversed(subscription.rejected.values()), ""),
         rejected=rejected,
         held_back=len(subscription.held_back),
     )

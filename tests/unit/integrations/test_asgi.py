@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from meshlib import Mesh, RequestContext
+from meshlib.flow.inbound import NO_POLICY, InboundPlan
+from meshlib.model.listener import MtlsMode
 from meshlib.testing import StaticControl
 from meshlib_integrations.asgi import MeshMiddleware
 
@@ -170,6 +172,19 @@ async def test_a_path_that_cannot_have_been_sent_is_refused() -> None:
     driver = Driver(ignoring)
     await driver.run(scope)
     assert driver.sent[0]["status"] == 400
+
+
+@pytest.mark.parametrize("port", [8081, "8081"], ids=["number", "text, as granian has it"])
+async def test_what_holds_for_a_port_is_found_whatever_the_server_calls_it(port: object) -> None:
+    driver = Driver(ignoring)
+    plan = InboundPlan(mtls=MtlsMode.STRICT)
+    await driver.run(http(server=("127.0.0.1", port)))
+    assert driver.sent == []
+    driver.mesh._inbound.publish({8081: NO_POLICY, 8080: plan})
+    await driver.run(http(server=("127.0.0.1", port)))
+    assert driver.sent == []
+    await driver.run(http(server=("127.0.0.1", 8080)))
+    assert driver.sent[0]["status"] == 403
 
 
 @pytest.mark.parametrize(("version", "closes"), [("1.1", True), ("1.0", True), ("2", False), ("3", False)])

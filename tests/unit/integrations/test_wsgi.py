@@ -90,6 +90,17 @@ def test_ambiguous_requests_are_refused(changes: dict[str, Any]) -> None:
     assert server.environ == {}
 
 
+@pytest.mark.parametrize("header", ["HTTP_SCRIPT_NAME", "HTTP_PATH_INFO"])
+def test_H14_no_header_says_what_is_routed(header: str) -> None:
+    """Gunicorn makes ``SCRIPT_NAME: /public`` of whoever it trusts, as this machine, a part of the path that is cut off."""
+    server = Server()
+    server.call(RAW_URI="/public/admin", PATH_INFO="/admin", SCRIPT_NAME="/public", **{header: "/public"})
+    assert server.status.startswith("400")
+    assert not server.environ
+    server.serve(RAW_URI="/public/admin", PATH_INFO="/admin", SCRIPT_NAME="/public")  # the operator's own
+    assert server.status.startswith("200")
+
+
 def test_an_empty_content_length_is_none() -> None:
     server = Server()
     server.serve(CONTENT_LENGTH="", CONTENT_TYPE="")
