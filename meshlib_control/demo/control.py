@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from meshlib_control.admin import views
-from meshlib_control.admin.authority import BundleView, TokenCreated, TokenRequest
+from meshlib_control.admin.authority_views import BundleView, TokenCreated, TokenRequest
 from meshlib_control.demo.processes import Command, DemoFailed, ProcessGroup, Running, free_ports, installed, program, relative
 
 START_TIMEOUT = 30.0  # seconds for a process to be ready

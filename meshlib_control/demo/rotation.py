@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from meshlib_control.admin.authority import AuthorityView, IssuedList, RootView
+from meshlib_control.admin.authority_views import AuthorityView, IssuedList, RootView
 from meshlib_control.demo.certificates import Certificate, presented
 from meshlib_control.demo.control import SYNC_TIMEOUT, ControlService
 from meshlib_control.demo.scene import Scene

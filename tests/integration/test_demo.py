@@ -99,7 +99,7 @@ def test_a_script_runs_it_and_checks_its_report(tmp_path: Path) -> None:
     assert process.returncode == 0, said
     check_report(report)
     assert "meshctl apply -f meshlib_control/demo/bookinfo/reviews-90-10.yaml" in said
-    assert [found for found in re.findall(r"meshctl ca (\w+)\n", said)] == ["prepare", "activate", "taint", "revoke"]
+    assert re.findall(r"meshctl ca (\w+)\n", said) == ["prepare", "activate", "taint", "revoke"]
     assert re.search(r"\d+ requests in \d+ s, 0 failed, \d+ retries\.", said)
     wait_gone(folder_of(said))
 
