@@ -250,6 +250,13 @@ _ROWS = (
         "Istio ignores conditions on headers named uri, scheme, method and authority.",
         "Use the match field of that name.",
     ),
+    Code(
+        "MSH0307",
+        WARNING,
+        "routes of another namespace's service",
+        "Callers in other namespaces than the VirtualService's own are routed by it to a service that is not its own.",
+        'Limit `exportTo` to ".", or put it into the namespace of the service or into the root namespace.',
+    ),
     # mTLS: both ends of a connection have to mean the same.
     Code(
         "MSH0311",

@@ -18,6 +18,7 @@ def check_effects(land: Landscape, *, grpc_clients: bool | None) -> Iterator[Iss
     """`grpc_clients`: whether clients use grpcio's own xDS; None: unknown, so judged by the ports' protocols."""
     for resource in land.virtual_services:
         spec: VirtualService = resource.spec
+        yield from _check_owner(resource, land)
         for problem in under(("spec", "http"), _check_order(spec.http)):
             yield Issue(resource, problem)
         for index, route in enumerate(spec.http):
@@ -28,6 +29,19 @@ def check_effects(land: Landscape, *, grpc_clients: bool | None) -> Iterator[Iss
             if route.timeout is not None and uses_grpc:
                 message = f"grpcio clients that use xds:/// are not sent the timeout of {format_duration(route.timeout)}"
                 yield Issue(resource, Problem((*path, "timeout"), "MSH0304", message))
+
+
+def _check_owner(resource: ConfigResource, land: Landscape) -> Iterator[Issue]:
+    """Whoever may write to one namespace could take the traffic of all others (Istio's bulletin 2026-002)."""
+    own, visible = resource.key.namespace, set(land.export_to(resource))
+    if own == land.mesh.root_namespace or visible <= {".", own, "~"}:
+        return
+    for index, name in enumerate(resource.spec.hosts):
+        host = land.fqdn(name, resource)
+        owner = land.owner(host)
+        if owner and owner != own:
+            message = f"{host} is of {owner}, and callers elsewhere are routed by this"
+            yield Issue(resource, Problem(("spec", "hosts", index), "MSH0307", message))
 
 
 def _check_order(routes: tuple[HTTPRoute, ...]) -> Iterator[Problem]:

@@ -222,6 +222,24 @@ def test_an_attempt_as_long_as_the_call(timeout: str, expected: list[str]) -> No
     assert codes(analyze(loaded(virtual_service(rule)))) == expected
 
 
+@pytest.mark.parametrize(
+    ("namespace", "export_to", "expected"),
+    [
+        ("default", '["*"]', []),  # its own service
+        ("istio-system", '["*"]', []),
+        ("attacker", '["."]', []),
+        ("attacker", "[attacker]", []),
+        ("attacker", '["*"]', ["MSH0307"]),
+        ("attacker", "[default]", ["MSH0307"]),
+    ],
+)
+def test_I19_who_routes_what_is_not_his(namespace: str, export_to: str, expected: list[str]) -> None:
+    """Callers everywhere would be sent wherever somebody with write access to one namespace likes."""
+    text = routed(f"{{host: {REVIEWS}}}", hosts=f"[{REVIEWS}]", more=f", namespace: {namespace}")
+    text = text.replace("spec:\n", f"spec:\n  exportTo: {export_to}\n")
+    assert codes(analyze(loaded(text), services=[service()])) == expected
+
+
 def test_headers_that_istio_ignores() -> None:
     found = analyze(
         loaded(virtual_service(f"  - {{match: [{{headers: {{method: {{exact: GET}}, x-method: {{}}}}}}], {TO}}}\n"))
