@@ -244,7 +244,7 @@ class Mesh:
 
     @property
     def denied(self) -> Mapping[str, int]:
-        """How many requests were refused by policy, by reason.  The reasons are bounded; the log ``meshlib.access`` has each."""
+        """How many requests were refused by policy, by reason (there are at most 256); the log ``meshlib.access`` has each."""
         return self._inbound.denied.counts
 
     @property
