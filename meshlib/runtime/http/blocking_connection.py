@@ -65,9 +65,9 @@ class BlockingConnection:
 
     def is_stale(self) -> bool:
         """The peer closed it, or sent what nobody asked for, since the last exchange."""
-        if self._tls is not None:
-            return self._tls.has_news()
-        return bool(self._readable.poll(0))
+        if not self._readable.poll(0) and (self._tls is None or not self._tls.holds_back):
+            return False
+        return self._tls is None or self._tls.has_news()
 
     # --- an exchange
 

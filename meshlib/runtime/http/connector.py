@@ -16,7 +16,6 @@ from meshlib.runtime.tls.aio import TlsTransport
 from meshlib.runtime.tls.blocking import TlsStream
 from meshlib.runtime.tls.contexts import TlsContexts
 from meshlib.runtime.tls.objects import Checked
-from meshlib.runtime.tls.outside import OutsideSide
 from meshlib.runtime.tls.side import Side
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -120,11 +119,12 @@ class _Tls:
     def __init__(self, contexts: TlsContexts, tls: UpstreamTls, rng: Random) -> None:
         self._contexts = contexts
         self._side: Side = contexts.upstream(tls)
+        self._mesh = tls.mesh
         self._rng = rng
 
     @property
     def generation(self) -> int:
-        return 0 if isinstance(self._side, OutsideSide) else self._contexts.generation
+        return self._contexts.generation if self._mesh else 0  # identity and trust of the mesh mean nothing outside
 
     def _lifetime(self, tls: object) -> Lifetime:
         """The shortest of our certificate's, the peer's, and MAX_AGE."""

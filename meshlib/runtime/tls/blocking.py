@@ -57,8 +57,7 @@ class TlsStream:
     def recv(self, size: int, flags: int = 0) -> bytes:
         """What has arrived, decrypted; b"" after TLS's own end.  An end without it is an ssl.SSLEOFError."""
         while True:
-            pieces = self._decrypted()
-            if pieces:
+            if self._incoming.pending and (pieces := self._decrypted()):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if self._error is not None:
                 raise self._error
@@ -73,8 +72,7 @@ class TlsStream:
         """
         if self._unsent is not None:
             self._push(flags)
-        with memoryview(data) as view:
-            written = self.tls.write(view[:RECORD])
+        written = self.tls.write(data if len(data) <= RECORD else memoryview(data)[:RECORD])
         self._unsent = memoryview(self._outgoing.read())
         try:
             self._push(flags)
@@ -92,6 +90,11 @@ class TlsStream:
         """Send it.  Raises BlockingIOError."""
         if self._unsent is not None:
             self._push(flags)
+
+    @property
+    def holds_back(self) -> bool:
+        """Something was received and not handed on."""
+        return self._incoming.pending > 0 or self._ended or self._error is not None
 
     def has_news(self) -> bool:
         """Data, an end or an error; not merely TLS's own (session tickets, say).  Never waits."""
@@ -156,8 +159,10 @@ class TlsStream:
         view = self._unsent
         try:
             while view:
-                view = view[self._socket.send(view, flags) :]
-                self._unsent = view
+                sent = self._socket.send(view, flags)
+                if sent == len(view):
+                    break
+                self._unsent = view = view[sent:]
         except BlockingIOError:
             raise
         except OSError as error:

@@ -169,7 +169,7 @@ class TlsContexts:
             callback()
 
 
-class MeshSide(Side):
+class MeshSide:
     """A client's or a server's side of connections within the mesh."""
 
     def __init__(self, contexts: TlsContexts, *, tls: UpstreamTls | None = None, minimum_version: str = "") -> None:
@@ -179,7 +179,7 @@ class MeshSide(Side):
         self._expected = tls.identities or None if tls is not None else None
         self._name = (tls.sni or None) if tls is not None else None
         self._minimum_version = tls.minimum_version if tls is not None else minimum_version
-        self.alpn = ALPN
+        self.alpn: tuple[str, ...] = ALPN
 
     def check_ready(self) -> None:
         self._prepare()

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import cast
 
 from meshlib.model.cluster import UpstreamTls
-from meshlib.runtime.tls.objects import Check, Checked, TlsObject, TlsSocket
-from meshlib.runtime.tls.side import Side
+from meshlib.runtime.tls.objects import Checked, TlsObject, TlsSocket
 from meshlib.runtime.tls.verify import reject
 
 NEVER = float("inf")
 
 
-class OutsideSide(Side):
+class OutsideSide:
     """A client's side.  Files are read again when they change.  Raises OSError and ssl.SSLError when it is used."""
 
     def __init__(self, tls: UpstreamTls) -> None:
@@ -25,7 +24,7 @@ class OutsideSide(Side):
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._files: tuple[tuple[int, int], ...] = ()
-        self.alpn = ("http/1.1",)
+        self.alpn: tuple[str, ...] = ("http/1.1",)
 
     def check_ready(self) -> None:
         self._current()
@@ -78,7 +77,7 @@ class OutsideSide(Side):
         return context
 
 
-class NameCheck(Check):
+class NameCheck:
     """The certificate must have one of `dns_names`, if there are any; OpenSSL has looked at everything else."""
 
     generation = 0
