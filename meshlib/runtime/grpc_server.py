@@ -89,7 +89,7 @@ class GrpcServing:
             remote_address=_address(peer),
             local_port=port,
             tls=auth.get("transport_security_type", (b"",))[0] in (b"ssl", b"tls"),
-            peer=self._peer(chain) if chain else None,
+            peer=self._peer(chain, self._contexts) if chain and self._contexts is not None else None,
             server_name=names[0].decode("ascii", "replace") if names else "",
         )
 
@@ -97,10 +97,7 @@ class GrpcServing:
         """In a forked child."""
         self._lock = threading.Lock()
 
-    def _peer(self, chain: bytes) -> Peer:
-        contexts = self._contexts
-        if contexts is None:
-            raise CertificateRejected.because("identity", "this process has no identity, and so nobody to trust")
+    def _peer(self, chain: bytes, contexts: TlsContexts) -> Peer:
         trust, now = contexts.trust, self._wall()
         with self._lock:
             if trust is not self._trust:
