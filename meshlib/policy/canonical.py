@@ -10,8 +10,8 @@ from __future__ import annotations
 from meshlib.model.inbound import Inspection, Readings, Refusal, ServerRequest
 from meshlib.model.listener import PathNormalization
 from meshlib.policy.identity_headers import FRAMING, client_address, is_clean, nominated, untrusted, without
-from meshlib.policy.paths import canonical_target, has_dot_segment, is_plain, readings_of
-from meshlib.policy.sanity import authorities, check_headers, check_target, is_trimmed, origin_form, trimmed
+from meshlib.policy.paths import PLAIN, SEGMENTS, canonical_target, has_dot_segment, readings_of
+from meshlib.policy.sanity import authorities, check_headers, check_target, origin_form, trimmed
 
 _UNKNOWN = ("", "")
 
@@ -29,14 +29,14 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
     if hosts is None:
         return Refusal(400, "invalid_authority", b"Bad Request")
     target, readings = request.target, None
-    if not is_plain(target):
+    if target.translate(None, PLAIN) or SEGMENTS.search(target) is not None or target[:1] != b"/":  # is_plain, without a call
         found = _canonical(request, normalization)
         if isinstance(found, Refusal):
             return found
         target, readings = found
     path, _, query = target.decode("ascii").partition("?")
     inspection = Inspection(request, path, query, hosts[1], hosts[0], target, readings)
-    if not is_trimmed(values):
+    if values and (values[-1] <= 0x20 or values.find(b" \n") >= 0 or values.find(b"\t\n") >= 0):  # white space at an end
         request, inspection.header_changes = trimmed(request)
         inspection.request = request
     if not is_clean(request, names):

@@ -21,7 +21,7 @@ _DECODE = PathNormalization.DECODE_AND_MERGE_SLASHES
 PLAIN = bytes(set(range(0x21, 0x7F)) - set(b'#%\\"<>^`{|}'))
 """A target of these alone, with neither ``//`` nor ``/.`` in it, is canonical in every mode and has one reading."""
 
-_SEGMENTS = re.compile(rb"/[/.]")  # faster than `in`, which tries what it looks for as a number first
+SEGMENTS = re.compile(rb"/[/.]")  # faster than `in`, which tries what it looks for as a number first
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f-\xff]")
 _SLASH = re.compile(rb"%2[Ff]")
 _BACKSLASH = re.compile(rb"%5[Cc]")
@@ -44,7 +44,7 @@ _LEFT, _PERCENT, _DOT = ord("/"), ord("%"), ord(".")
 
 def is_plain(target: bytes) -> bool:
     """Whether a target in origin form is its own canonical form, whatever the mode."""
-    return target[:1] == b"/" and not target.translate(None, PLAIN) and _SEGMENTS.search(target) is None
+    return target[:1] == b"/" and not target.translate(None, PLAIN) and SEGMENTS.search(target) is None
 
 
 def canonical_target(target: bytes, mode: PathNormalization) -> bytes | None:

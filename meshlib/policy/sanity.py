@@ -75,13 +75,10 @@ def check_headers(request: ServerRequest) -> Refusal | tuple[bytes, bytes]:
     return names, values
 
 
-def is_trimmed(values: bytes) -> bool:
-    """Whether no value, of those in lines, has white space at its end, where some servers leave it (RFC 9112 section 5.1)."""
-    return values.find(b" \n") < 0 and values.find(b"\t\n") < 0 and not values.endswith((b" ", b"\t"))
-
-
 def trimmed(request: ServerRequest) -> tuple[ServerRequest, dict[bytes, bytes | None]]:
-    """The request without white space around its values, and what that changes for the application: one line for each name."""
+    """The request without white space around its values, where some servers leave it (RFC 9112 section 5.1), and what that
+    changes for the application: one line for each name.
+    """
     headers = [(name, value.strip(b" \t")) for name, value in request.headers]
     untrimmed = {name for (name, value), (_, kept) in zip(request.headers, headers, strict=True) if value != kept}
     changes: dict[bytes, bytes | None] = {}
