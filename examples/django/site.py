@@ -15,5 +15,5 @@ async def book(_request: HttpRequest, number: int) -> JsonResponse:
 
 urlpatterns = [path("books/<int:number>", book)]
 
-# MESHLIB_SERVICE=catalog MESHLIB_PORT=8001 uvicorn examples.django.site:app --port 8001
+# uvicorn examples.django.site:app --port 8001 --http meshlib_integrations.uvicorn:MeshProtocol
 app = MeshMiddleware(get_asgi_application(), Mesh.from_env())

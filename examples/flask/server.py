@@ -1,4 +1,4 @@
-# gunicorn -c python:meshlib_integrations.gunicorn examples.flask.server:app
+# gunicorn -c python:meshlib_integrations.gunicorn -k meshlib_integrations.gunicorn.ThreadMeshWorker examples.flask.server:app
 from flask import Flask
 
 from meshlib import Mesh

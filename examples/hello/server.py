@@ -11,5 +11,5 @@ async def hello(request: Request) -> PlainTextResponse:
     return PlainTextResponse(f"hello, {request.path_params['name']}")
 
 
-# MESHLIB_SERVICE=hello MESHLIB_PORT=8001 uvicorn examples.hello.server:app --port 8001
+# uvicorn examples.hello.server:app --port 8001 --http meshlib_integrations.uvicorn:MeshProtocol
 app = MeshMiddleware(Starlette(routes=[Route("/{name}", hello)]), Mesh.from_env())

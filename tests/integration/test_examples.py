@@ -15,12 +15,13 @@ from tests.support import tools
 ROOT = Path(__file__).resolve().parents[2]
 SHOWS = {
     "hello": r"hello, world from 127\.0\.0\.1:\d+",
+    "policy": r"GET 200 tea, for \S+/sa/shop\nDELETE 403 RBAC: access denied\n(.*\n)*GET 403 .*\nDELETE 403 ",
     "canary": r"everybody: v1 4\d\d, v2 \d\d\na tester: v2",
     "fastapi": r"'in stock': 7, 'seconds left for the answer': 1\.\d+",
     "flask": r"\{'number': 12, 'square': 144\}",
     "django": r"The Comedy of Errors",
     "worker": r"200 task 6 after 2 attempts\nOutboundBlocked: .*authority=nobody:80",
-    "consul": r"catalog: .*hello, legacy\n(.*\n)?http://hello/world -> hello, world\nhttp://legacy/ -> I have never heard",
+    "consul": r"catalog: .*hello, legacy\n(.*\n)*http://hello/world -> hello, world\nhttp://legacy/ -> I have never heard",
 }
 
 

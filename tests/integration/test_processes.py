@@ -120,7 +120,7 @@ def test_processes_do_not_inherit_another_meshs_environment(monkeypatch: pytest.
     monkeypatch.setenv("MESHLIB_CONTROL", "192.0.2.1:1")
     printing = Command([sys.executable, "-c", "import os; print(sorted(k for k in os.environ if 'MESHLIB' in k))"], {}, "")
     with ProcessGroup() as group:
-        running = group.start("printing", printing, MESHLIB_SERVICE="reviews")
+        running = group.start("printing", printing, environment={"MESHLIB_SERVICE": "reviews"})
         assert running.first_line(DEADLINE) == "['MESHLIB_SERVICE']"
 
 
