@@ -61,7 +61,9 @@ def analyze(*, texts: Texts, live: bool, namespace: str, suppress: tuple[str, ..
 def compile_command(*, texts: Texts, node_file: Path, namespace: str, form: str) -> None:
     """Print, offline, the xDS resources that a node would get: one list of protobuf-JSON with Envoy's @type names.
 
-    Services and instances come from the files too (ServiceEntry, WorkloadEntry).
+    Services and instances come from the files too (ServiceEntry, WorkloadEntry). Inbound listeners, with the filters of its
+    policies, are shown for the node's ports; where it names none, for those of its service in the files, or as an example for
+    port 80 (and the TCP port 9000 of an Envoy) if policies hold for it.
     """
     node = _read_node(node_file)
     analyzed = offline.analyzed(texts, namespace)
@@ -73,7 +75,11 @@ def compile_command(*, texts: Texts, node_file: Path, namespace: str, form: str)
             why=render.summary(analyzed.findings),
             next_step="correct them; `meshctl codes CODE` explains a code",
         )
-    resources = offline.compiled(analyzed.config, node)
+    found = offline.compiled(analyzed.config, node)
+    if found.assumed:
+        ports = ", ".join(map(str, found.assumed))
+        output.say(f'{node_file} names no ports; inbound listeners are shown for {ports}. Name its own with "ports": [9080].')
+    resources = found.resources
     click.echo(json.dumps(resources, indent=2, ensure_ascii=False) if form == "json" else output.yaml_text(resources))
 
 

@@ -33,14 +33,28 @@ def analyzed(texts: Texts, namespace: str) -> Analyzed:
     return Analyzed(config, finding_views([*findings, *analyze(config)]))
 
 
-def compiled(config: ConfigSet, node: views.NodeView) -> list[views.Document]:
-    """Every resource that `node` would get, as protobuf-JSON with Envoy's ``@type``."""
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a node would get, as protobuf-JSON with Envoy's ``@type``.
+
+    `assumed`: the ports that it is taken to serve, as it names none.
+    """
+
+    resources: list[views.Document]
+    assumed: tuple[int, ...] = ()
+
+
+def compiled(config: ConfigSet, node: views.NodeView) -> Compiled:
+    """Every resource that `node` would get."""
     from meshlib_control.admin.nodes import node_of
     from meshlib_control.catalog.model import CatalogSnapshot
     from meshlib_control.compile.document import compile_document
+    from meshlib_control.compile.served import served_ports
     from meshlib_control.compile.world import World
 
-    return compile_document(World.of(config, CatalogSnapshot()), node_of(node))
+    world, known = World.of(config, CatalogSnapshot()), node_of(node)
+    assumed = () if node.ports else tuple(port.number for port in served_ports(world, known))
+    return Compiled(compile_document(world, known), assumed)
 
 
 def authorized(config: ConfigSet, request: views.AuthorizeRequest) -> views.AuthorizationView:

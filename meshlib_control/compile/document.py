@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from google.protobuf.message import Message
 
@@ -15,6 +16,7 @@ from meshlib_control.compile.listeners import listener_names, shortest_alias
 from meshlib_control.compile.names import VIRTUAL_OUTBOUND
 from meshlib_control.compile.node import Node, Scope
 from meshlib_control.compile.scope import scope_of
+from meshlib_control.compile.served import served_ports
 from meshlib_control.compile.world import World
 
 
@@ -23,8 +25,9 @@ def compile_document(world: World, node: Node) -> list[Json]:
 
     A meshlib or grpc node may ask for a service by each of its aliases.  Shown are the listener of the fully qualified
     name and that of the shortest one that the node's namespace may use; the others differ from them in nothing but name.
-    Listeners of the ports that it serves are shown if the node says which those are.
+    Inbound listeners are those of `served_ports`.
     """
+    node = replace(node, ports=served_ports(world, node))
     scope = scope_of(world, node)
     served = [inbound_name(port.number) for port in node.ports] if scope.flavour != "envoy" else []
     listeners = generate(world, scope, LISTENER, (*_listener_names(world, scope), *served))
