@@ -60,6 +60,18 @@ class ServerRequest:
         self.joined = joined
         self.grpc = grpc
 
+    def with_headers(self, headers: Headers) -> ServerRequest:
+        """The same request with other headers."""
+        return ServerRequest(
+            self.method,
+            self.target,
+            headers,
+            http_version=self.http_version,
+            connection=self.connection,
+            joined=self.joined,
+            grpc=self.grpc,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Readings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from meshlib.model.inbound import Inspection, Readings, Refusal, ServerRequest
 from meshlib.model.listener import PathNormalization
-from meshlib.policy.identity_headers import FRAMING, client_address, is_clean, nominated, untrusted, without
+from meshlib.policy.identity_headers import FRAMING, HOP_BY_HOP, client_address, nominated, untrusted, without
 from meshlib.policy.paths import PLAIN, SEGMENTS, canonical_target, has_dot_segment, readings_of
 from meshlib.policy.sanity import authorities, check_headers, check_target, origin_form, trimmed
 
@@ -24,7 +24,7 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
     checked = check_headers(request)
     if isinstance(checked, Refusal):
         return checked
-    names, values = checked
+    innocent, values = checked
     hosts = authorities(request.fields[b"host"]) if not request.grpc else _UNKNOWN
     if hosts is None:
         return Refusal(400, "invalid_authority", b"Bad Request")
@@ -39,7 +39,8 @@ def canonicalize(request: ServerRequest, normalization: PathNormalization, trust
     if values and (values[-1] <= 0x20 or values.find(b" \n") >= 0 or values.find(b"\t\n") >= 0):  # white space at an end
         request, inspection.header_changes = trimmed(request)
         inspection.request = request
-    if not is_clean(request, names):
+    options = request.fields.get(b"connection")
+    if not innocent or (options is not None and (options not in HOP_BY_HOP or len(request.fields) < len(request.headers))):
         if not FRAMING.isdisjoint(nominated(request)):
             return Refusal(400, "invalid_connection_header", b"Bad Request")
         removed = untrusted(request)
