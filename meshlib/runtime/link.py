@@ -20,13 +20,16 @@ from meshlib.runtime.settings import Settings
 from meshlib.runtime.snapshots import ControlState, Reach, SnapshotStore
 
 
-def open_identity(settings: Settings) -> IdentitySource | None:
-    """Where this process's identity comes from; None: it has none, and wants none.
+def open_identity(settings: Settings, inherited: IdentitySource | None = None) -> IdentitySource | None:
+    """Where this process's identity comes from; None: it has none, and wants none.  `inherited`: of the parent, before a fork.
 
     Raises `ConfigError` when it has no way to prove who it is.
     """
     if settings.insecure_dev:
         return None
+    if isinstance(inherited, WorkloadIdentity):
+        inherited.start()
+        return inherited
     if not settings.token_file and not settings.identity_dir:
         raise ConfigError(
             "this process has no way to prove who it is: expected token_file (MESHLIB_TOKEN_FILE) with ca_file or ca_sha256, or"

@@ -94,8 +94,7 @@ class Process:
             self.identity.close()
 
     def _publish(self, snapshot: Snapshot) -> None:
-        if self.identity is not None and self.tls is not None and snapshot.trust is not None:
-            self.identity.learn(snapshot.trust)
+        if self.tls is not None and snapshot.trust is not None:
             self.tls.set_trust(snapshot.trust)
         self.client.destinations.publish(snapshot)
         self._authorizers.publish(snapshot)
@@ -111,6 +110,7 @@ class Processes:
         """`control`, `identity`: the caller's own; None: those that the settings lead to."""
         self.current: Process | None = None
         self._identity = identity
+        self._inherited: IdentitySource | None = None  # a forked child has its parent's until it has its own
         self._settings = settings
         self._listening = listening
         self._control = control
@@ -133,7 +133,7 @@ class Processes:
             open_identity,
         )
 
-        identity = self._identity or open_identity(self._settings)
+        identity = self._identity or open_identity(self._settings, self._inherited)
         return Process(self._settings, ControlLink(self._settings, identity), self._listening, identity)
 
     def close(self) -> None:
@@ -145,5 +145,8 @@ class Processes:
     def forget(self) -> None:
         """In a forked child."""
         self._lock = threading.Lock()
+        if self.current is not None:
+            # With its parent's certificate the child gets one of its own: a join token is good for one process only.
+            self._inherited = self.current.identity
         keep_for_ever(self.current)
         self.current = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from meshlib.xds.proto import registry_pb2
 from meshlib.xds.proto.discovery_pb2 import DeltaDiscoveryRequest
 from meshlib.xds.types import ADS_DELTA, LISTENER
 from tests.support.control import eventually
+from tests.support.servers import ROOT
 from tests.support.zero_trust import STRICT, SecureMesh, Workload, allow
 
 pytestmark = pytest.mark.timeout(240)
@@ -161,6 +165,39 @@ def test_a_ban_ends_streams_and_certificates(town: SecureMesh) -> None:
             assert first_answer(channel, Node(instance="a")) == "UNAUTHENTICATED"
         town.post("/v1/ca/bans/delete", {"identity": "spiffe://cluster.local/ns/default/sa/thief"})
         eventually(connected, what="the stream to come back")
+
+
+FORKING = """
+import os, sys, time
+from cryptography import x509
+from meshlib import Mesh
+
+mesh = Mesh.from_env()
+
+def serial():
+    return x509.load_der_x509_certificate(mesh._processes.current.identity.current.chain[0]).serial_number
+
+assert mesh.request("GET", "http://reviews/parent", timeout=60).status_code == 200
+parent = serial()
+child = os.fork()
+assert mesh.request("GET", "http://reviews/either", timeout=60).status_code == 200
+if child == 0:
+    end = time.monotonic() + 60
+    while serial() == parent and time.monotonic() < end:
+        time.sleep(0.05)
+    os._exit(0 if serial() != parent else 3)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status) or (0 if serial() == parent else 4))
+"""
+
+
+def test_a_forked_child_gets_a_certificate_of_its_own(town: SecureMesh, reviews: Workload) -> None:
+    """With its parent's: the join token was good for one process."""
+    environment = {**os.environ, **town.environment("productpage"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_stranger_with_a_certificate_of_his_own_is_no_peer(reviews: Workload) -> None:
