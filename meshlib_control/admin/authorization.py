@@ -17,7 +17,7 @@ from meshlib_control.compile.node import Node, Scope
 from meshlib_control.compile.scope import scope_of
 from meshlib_control.compile.services import instance_port, is_http
 from meshlib_control.compile.world import World
-from meshlib_control.config.authorization import selector_of
+from meshlib_control.config.authorization import is_for_workloads, selector_of
 from meshlib_control.config.model import ConfigResource
 
 if TYPE_CHECKING:
@@ -198,12 +198,13 @@ def _rule(trial: RuleTrial) -> views.RuleTried:
 
 
 def _not_for_it(world: World, workload: _Workload) -> Iterator[str]:
-    """Policies of the workload's namespace, or of the root's, that select others."""
+    """Policies of the workload's namespace, or of the root's, that are for others."""
     holding = {policy.key for policy in policies_of(world, workload.scope)}
     namespaces = (world.settings.root_namespace, workload.scope.namespace)
     for policy in world.routing.config.of("AuthorizationPolicy"):
         if policy.key.namespace in namespaces and policy.key not in holding:
-            yield f"{policy.key} selects {_labels(selector_of(policy))}"
+            attached = f"{policy.key} is for a gateway"
+            yield f"{policy.key} selects {_labels(selector_of(policy))}" if is_for_workloads(policy) else attached
 
 
 def _labels(labels: Mapping[str, str]) -> str:

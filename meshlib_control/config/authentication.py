@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from meshlib_control.config.authorization import is_for_workloads
 from meshlib_control.config.kinds import JWTRule, RequestAuthentication
 from meshlib_control.config.model import ConfigResource
 
@@ -22,7 +23,7 @@ class RequestAuthentications:
         self._root = root_namespace
         self._by_namespace: dict[str, list[RequestAuthentication]] = {}
         for resource in resources:
-            if isinstance(resource.spec, RequestAuthentication):
+            if isinstance(resource.spec, RequestAuthentication) and is_for_workloads(resource):
                 self._by_namespace.setdefault(resource.key.namespace, []).append(resource.spec)
         everything = [spec for specs in self._by_namespace.values() for spec in specs]
         self.selector_keys = frozenset(key for spec in everything for key in _labels(spec))

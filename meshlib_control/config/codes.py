@@ -372,6 +372,13 @@ _ROWS = (
         "A rule asks for something of a token, and no RequestAuthentication has tokens verified for these workloads.",
         "Add a RequestAuthentication.",
     ),
+    Code(
+        "MSH0331",
+        WARNING,
+        "policy for a gateway",
+        "A policy with `targetRefs` is for gateways and waypoints, of which there are none here: no workload enforces it.",
+        "Choose the workloads that it should protect with `selector`; nothing, if a gateway elsewhere has it.",
+    ),
 )
 
 CODES = {row.id: row for row in _ROWS}

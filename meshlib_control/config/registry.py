@@ -105,7 +105,6 @@ _KINDS = (
         _SECURITY_VERSIONS,
         RequestAuthentication,
         check_request_authentication,
-        unsupported.REQUEST_AUTHENTICATION,
     ),
     Kind(
         "AuthorizationPolicy",
@@ -113,7 +112,6 @@ _KINDS = (
         _SECURITY_VERSIONS,
         AuthorizationPolicy,
         check_authorization_policy,
-        unsupported.AUTHORIZATION_POLICY,
         check_annotations=check_annotations,
     ),
     Kind("MeshConfig", OWN_GROUP, ("v1",), MeshConfig, check_mesh_config, unsupported.MESH_CONFIG, only_name="mesh"),

@@ -150,12 +150,6 @@ SERVICE_ENTRY = (
 
 WORKLOAD_ENTRY = _INSTANCE
 
-_ATTACHED = "there are no gateways and waypoints here; choose workloads with the selector"
-
-AUTHORIZATION_POLICY = (Row("targetRef", _ATTACHED), Row("targetRefs", _ATTACHED))
-
-REQUEST_AUTHENTICATION = AUTHORIZATION_POLICY
-
 MESH_CONFIG: tuple[Row, ...] = ()
 
 _STEP = re.compile(r"[^.\[\]]+|\[\]")

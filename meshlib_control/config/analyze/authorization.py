@@ -9,6 +9,7 @@ from meshlib_control.config import attributes
 from meshlib_control.config.analyze.conditions import check_values
 from meshlib_control.config.analyze.landscape import Issue, KnownService, Landscape
 from meshlib_control.config.authorization import selector_of
+from meshlib_control.config.findings import Severity
 from meshlib_control.config.kinds import AuthorizationPolicy
 from meshlib_control.config.kinds.authorization_policy import Rule
 from meshlib_control.config.model import ConfigResource
@@ -106,24 +107,33 @@ def _check_provider(resource: ConfigResource, land: Landscape) -> Iterator[Probl
     spec: AuthorizationPolicy = resource.spec
     if spec.action != "CUSTOM" or spec.provider is None:
         return
+    path, consequence = ("provider", "name"), "what the policy matches is refused"
     reason = _unaskable(spec.provider.name, land) or _not_alone(resource, spec.provider.name, land)
     if reason:
-        yield Problem(("provider", "name"), "MSH0323", f"{reason}: what the policy matches is refused")
+        yield Problem(path, "MSH0323", f"{reason}: {consequence}", None if land.whole else Severity.WARNING)
+    elif service := _unknown_authorizer(spec.provider.name, land):
+        message = f"no service {service} is known, which {spec.provider.name} asks: unless there is one, {consequence}"
+        yield Problem(path, "MSH0323", message, None if land.live else Severity.WARNING)
 
 
 def _unaskable(name: str, land: Landscape) -> str:
-    """Why the provider of this name cannot be asked."""
+    """Why the provider of this name cannot be asked, whatever services there are."""
     providers = {provider.name: provider for provider in land.mesh.extension_providers}
-    provider = providers.get(name)
-    if provider is None:
-        close = get_close_matches(name, providers, n=1)
-        return f"MeshConfig has no extension provider {name}{f' (did you mean {close[0]}?)' if close else ''}"
+    if name in providers:
+        return ""
+    close = get_close_matches(name, providers, n=1)
+    return f"MeshConfig has no extension provider {name}{f' (did you mean {close[0]}?)' if close else ''}"
+
+
+def _unknown_authorizer(name: str, land: Landscape) -> str:
+    """The service that a provider asks, if it is not there as far as is known."""
+    provider = next(provider for provider in land.mesh.extension_providers if provider.name == name)
     authorizer = provider.envoy_ext_authz_http or provider.envoy_ext_authz_grpc
-    if land.live and authorizer is not None:
-        namespace, _, host = authorizer.service.rpartition("/")
-        if not any(not namespace or service.namespace == namespace for service in land.services(host.lower())):
-            return f"the catalog has no service {authorizer.service}, which {name} asks"
-    return ""
+    if authorizer is None:
+        return ""
+    namespace, _, host = authorizer.service.rpartition("/")
+    known = any(not namespace or service.namespace == namespace for service in land.services(host.lower()))
+    return "" if known else authorizer.service
 
 
 def _not_alone(resource: ConfigResource, name: str, land: Landscape) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from meshlib_control.config.authorization import is_for_workloads
 from meshlib_control.config.hosts import DEFAULT_DOMAIN, fqdn, is_visible, most_specific
 from meshlib_control.config.kinds import DestinationRule, MeshConfig, ServiceEntry, VirtualService
 from meshlib_control.config.model import ConfigResource, ConfigSet, Key
@@ -100,7 +101,10 @@ class ByPattern(Generic[T]):
 
 
 class Landscape:
-    """Built once for an analysis, then only read.  `live`: the catalog was looked at, so what is unknown does not exist."""
+    """Built once for an analysis, then only read.
+
+    `live`: the catalog was looked at, so what is unknown does not exist.  `whole`: nor are there other settings of the mesh.
+    """
 
     def __init__(
         self,
@@ -113,11 +117,12 @@ class Landscape:
         self.mesh: MeshConfig = mesh.spec if mesh is not None else MeshConfig()
         self.domain = domain
         self.live = services is not None
+        self.whole = self.live or mesh is not None
         self.virtual_services = resources.of("VirtualService")
         self.destination_rules = resources.of("DestinationRule")
         self.peer_authentications = resources.of("PeerAuthentication")
-        self.request_authentications = resources.of("RequestAuthentication")
-        self.authorization_policies = resources.of("AuthorizationPolicy")
+        self.request_authentications = tuple(filter(is_for_workloads, resources.of("RequestAuthentication")))
+        self.authorization_policies = tuple(filter(is_for_workloads, resources.of("AuthorizationPolicy")))
         declared = [service for resource in resources.of("ServiceEntry") for service in self._declared(resource)]
         known: list[tuple[str, KnownService]] = [(service.host, service) for service in (*_flat(services), *declared)]
         self.known = tuple(service for _, service in known)

@@ -125,9 +125,9 @@ class AuthorizationPolicy(Element, frozen=True):
     selector: WorkloadSelector | None = None
     """The workloads that it is for: all of the namespace unless given."""
     target_ref: PolicyTargetReference | None = None
-    """A gateway or waypoint."""
+    """A gateway or waypoint. The policy is for that alone, and so for no workload of this mesh."""
     target_refs: Annotated[tuple[PolicyTargetReference, ...], Meta(max_length=16)] = ()
-    """Gateways or waypoints."""
+    """Gateways or waypoints, as `targetRef`."""
     rules: Annotated[tuple[Rule, ...], Meta(max_length=512)] = ()
     """Matches when any of them does. Without rules it never matches: ALLOW without rules refuses everything."""
     action: Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"] = "ALLOW"

@@ -78,8 +78,8 @@ class RequestAuthentication(Element, frozen=True):
     selector: WorkloadSelector | None = None
     """The workloads of the namespace that it is for; all of them unless given."""
     target_ref: PolicyTargetReference | None = None
-    """A gateway or service that it is attached to."""
+    """A gateway or waypoint. The policy is for that alone, and so for no workload of this mesh."""
     target_refs: Annotated[tuple[PolicyTargetReference, ...], Meta(max_length=16)] = ()
-    """Gateways or services that it is attached to."""
+    """Gateways or waypoints, as `targetRef`."""
     jwt_rules: Annotated[tuple[JWTRule, ...], Meta(max_length=4096)] = ()
     """Issuers. A request is right when the token of one of them is."""

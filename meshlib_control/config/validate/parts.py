@@ -80,12 +80,8 @@ PARTS = {
     "ServiceEntry": Part(kinds.ServiceEntry, _in_namespace(check_service_entry), unsupported.SERVICE_ENTRY),
     "WorkloadEntry": Part(kinds.WorkloadEntry, check_workload_entry, unsupported.WORKLOAD_ENTRY),
     "PeerAuthentication": Part(kinds.PeerAuthentication, _in_namespace(check_peer_authentication)),
-    "AuthorizationPolicy": Part(
-        kinds.AuthorizationPolicy, _in_namespace(check_authorization_policy), unsupported.AUTHORIZATION_POLICY
-    ),
-    "RequestAuthentication": Part(
-        kinds.RequestAuthentication, _in_namespace(check_request_authentication), unsupported.REQUEST_AUTHENTICATION
-    ),
+    "AuthorizationPolicy": Part(kinds.AuthorizationPolicy, _in_namespace(check_authorization_policy)),
+    "RequestAuthentication": Part(kinds.RequestAuthentication, _in_namespace(check_request_authentication)),
     "MeshConfig": Part(kinds.MeshConfig, _in_namespace(check_mesh_config)),
 }
 

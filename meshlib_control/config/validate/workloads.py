@@ -25,11 +25,20 @@ def check_workload_selector(selector: WorkloadSelector | None) -> Iterator[Probl
 
 
 def check_target_references(one: PolicyTargetReference | None, several: tuple[PolicyTargetReference, ...]) -> Iterator[Problem]:
-    """`targetRef` and `targetRefs` of a policy."""
+    """`targetRef` and `targetRefs` of a policy, which is then for no workload."""
     if one is not None:
         yield from under(("targetRef",), _check_reference(one))
+        yield _for_nobody("targetRef", one)
     for index, reference in enumerate(several):
         yield from under(("targetRefs", index), _check_reference(reference))
+    if several:
+        yield _for_nobody("targetRefs", *several)
+
+
+def _for_nobody(field: str, *targets: PolicyTargetReference) -> Problem:
+    names = ", ".join(f"{target.kind}/{target.name}" for target in targets)
+    message = f"it is for the gateway or waypoint of {names}, and no workload enforces it; to protect workloads use a selector"
+    return Problem((field,), "MSH0331", message)
 
 
 def _check_reference(reference: PolicyTargetReference) -> Iterator[Problem]:

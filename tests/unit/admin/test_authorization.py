@@ -48,6 +48,13 @@ async def test_workloads_with_other_policies_get_answers_of_their_own() -> None:
     ]
 
 
+async def test_policies_for_gateways_are_told_and_ask_nothing() -> None:
+    attached = POLICIES.replace("selector: {matchLabels: {app: other}}", "targetRefs: [{kind: Gateway, name: g}]")
+    found = await asked(f"{SERVICE}---{attached}", source=WEB)
+    assert found["outcome"] == "allowed"
+    assert "AuthorizationPolicy/default/others is for a gateway" in found["workloads"][0]["not_for_it"]
+
+
 async def test_the_rule_that_decides_is_a_resource_and_a_number() -> None:
     found = await asked(source=WEB, path="/x?a=1")
     assert found["outcome"] == "allowed"

@@ -222,3 +222,13 @@ def test_J08_the_mesh_may_refuse_tokens_that_never_expire() -> None:
     rule = policy("{issuer: https://a}")
     assert "require_expiration" not in providers(compiled(world(rule)))["origins-0"]
     assert providers(compiled(world(mesh("{requireExpiration: true}"), rule)))["origins-0"]["require_expiration"] is True
+
+
+def test_policies_for_gateways_are_enforced_by_no_workload() -> None:
+    """Nor are their keys fetched."""
+    text = policy("{issuer: a, jwksUri: 'https://a.test/keys'}")
+    assert compiled(world(text)) is not None
+    assert "https://a.test/keys" in world(text).request_authentications.key_uris
+    attached = world(text.replace("spec:", "spec:\n  targetRefs: [{kind: Gateway, name: g}]"))
+    assert compiled(attached) is None
+    assert not attached.request_authentications.key_uris

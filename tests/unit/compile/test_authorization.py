@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshlib_control.compile.trust import Trust
+from tests.support.configuring import world
 from tests.unit.compile.authz import (
     GRPC_PROVIDER,
     HOST,
@@ -454,6 +455,15 @@ def test_conditions_hold_for_each_source_and_each_operation() -> None:
     assert [len(item["and_ids"]["ids"]) for item in compiled["principals"]] == [2, 2]
     assert [list(item["and_ids"]["ids"][1]) for item in compiled["principals"]] == [["not_id"], ["not_id"]]
     assert [len(item["and_rules"]["rules"]) for item in compiled["permissions"]] == [2, 2]
+
+
+@pytest.mark.parametrize("field", ["targetRef: {kind: Gateway, name: g}", "targetRefs: [{kind: Service, name: httpbin}]"])
+def test_policies_for_gateways_are_enforced_by_no_workload(field: str) -> None:
+    """Not by all of them either: without targets the same policy has no selector."""
+    attached = world(policy(f"{field}, rules: []"))
+    assert [*http_filters(attached), *tcp_filters(attached)] == []
+    everybodys = world(policy("rules: []"))
+    assert (len(http_filters(everybodys)), len(tcp_filters(everybodys))) == (1, 1)
 
 
 # --- TCP

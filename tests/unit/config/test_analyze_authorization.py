@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meshlib_control.catalog.model import Port, Service
-from meshlib_control.config import Finding, Severity, analyze
+from meshlib_control.config import Finding, Severity, analyze, load
 from tests.unit.config.support import loaded
 
 STRICT = """\
@@ -109,7 +109,6 @@ def custom(provider: str, name: str = "p", selector: str = "{}", namespace: str 
 
 
 def test_an_authorizer_that_cannot_be_asked() -> None:
-    assert codes(MESH, custom("opa")) == []
     (unknown,) = found(MESH, custom("opq"))
     assert (unknown.code, unknown.severity) == ("MSH0323", Severity.ERROR)
     assert "did you mean opa?" in unknown.message
@@ -117,13 +116,38 @@ def test_an_authorizer_that_cannot_be_asked() -> None:
     assert codes(MESH, custom("opa"), services=[service()]) == [("MSH0323", "spec.provider.name")]
 
 
+def test_what_may_be_elsewhere_is_no_error_of_a_file() -> None:
+    """MeshConfig and the authorizer's service need not be in the files that are looked at."""
+    for text in ((custom("opa"),), (MESH, custom("opa"))):
+        (finding,) = found(*text)
+        assert (finding.code, finding.severity) == ("MSH0323", Severity.WARNING)
+    (nowhere,) = found(custom("opa"), services=[service("opa")])
+    assert nowhere.severity is Severity.ERROR
+
+
+def test_what_is_for_gateways_is_about_no_workload() -> None:
+    """Neither does it need anything, nor does it give anything to policies that are for workloads."""
+    attached = "targetRef: {kind: Gateway, name: g}"
+    asking = policy(f"{attached}, action: CUSTOM, provider: {{name: x}}, rules: [{{}}]")
+    tokens = TOKENS.replace("selector: {matchLabels: {app: reviews}}", attached)
+    asks = rule("from: [{source: {requestPrincipals: ['a/b']}}]")
+    resources, _ = load([("a", asking), ("b", tokens), ("c", asks.replace("name: p", "name: q"))])
+    assert [finding.code for finding in analyze(resources)] == ["MSH0330"]
+    assert codes(TOKENS, asks) == []
+
+
 def test_of_two_authorizers_for_one_workload_none_is_asked() -> None:
     more = ", {name: other, envoyExtAuthzGrpc: {service: o.default.svc.cluster.local, port: 1}}]"
     mesh = MESH.replace("9191}}]", f"9191}}}}{more}")
-    assert len(codes(mesh, custom("opa"), custom("other", "q"))) == 2
-    assert len(codes(mesh, custom("opa", namespace="istio-system"), custom("other", "q", "{app: a}"))) == 2
-    assert codes(mesh, custom("opa", selector="{app: a}"), custom("other", "q", "{app: b}")) == []
-    assert codes(mesh, custom("opa", namespace="a"), custom("other", "q", namespace="b")) == []
+
+    def of_both(one: str, other: str) -> int:
+        both = (service("opa"), service("o"), service("x", namespace="a"), service("x", namespace="b"))
+        return len(codes(mesh, one, other, services=both))
+
+    assert of_both(custom("opa"), custom("other", "q")) == 2
+    assert of_both(custom("opa", namespace="istio-system"), custom("other", "q", "{app: a}")) == 2
+    assert of_both(custom("opa", selector="{app: a}"), custom("other", "q", "{app: b}")) == 0
+    assert of_both(custom("opa", namespace="a"), custom("other", "q", namespace="b")) == 0
 
 
 @pytest.mark.parametrize(

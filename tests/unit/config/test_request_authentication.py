@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib_control.config import NOT_SUPPORTED, Finding, Severity, validate_part
+from meshlib_control.config import Finding, Severity, validate_part
 from meshlib_control.config.authentication import RequestAuthentications
 from meshlib_control.config.jwks import VERIFIES_NOTHING, BadKeySet, for_data_planes, is_usable, read_keys
 from tests.support.configuring import config_set
@@ -138,14 +138,15 @@ def test_invalid(spec: Any, code: str, field: str) -> None:
     ],
 )
 def test_whom_it_is_for(more: dict[str, Any], field: str) -> None:
-    found = [where for code, where in judged({"jwtRules": [RULE], **more}) if code != NOT_SUPPORTED]
+    found = [where for _, where in judged({"jwtRules": [RULE], **more})]
     assert found == [field]
 
 
 @pytest.mark.parametrize("group", ["", "gateway.networking.k8s.io", "networking.istio.io", "core"])
-def test_attached_policies_are_valid_and_not_executed(group: str) -> None:
+def test_attached_policies_are_valid_and_for_nobody(group: str) -> None:
     spec = {"targetRefs": [{"group": group, "kind": "Gateway", "name": "g"}], "jwtRules": [RULE]}
-    assert judged(spec) == [(NOT_SUPPORTED, "targetRefs")]
+    assert [(item.code, item.field) for item in validate_part("RequestAuthentication", spec)] == [("MSH0331", "targetRefs")]
+    assert judged(spec) == []
 
 
 @pytest.mark.parametrize(
