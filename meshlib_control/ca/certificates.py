@@ -152,8 +152,11 @@ def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def leads_to(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
-    """Whether signatures lead from the leaf over some of the intermediates, in any order, to one of the roots."""
-    current, others = leaf, list(intermediates)
+    """Whether signatures lead from the leaf over some of the intermediates, in any order, to one of the roots.
+
+    A workload's certificate is no intermediate, whatever its key has signed.
+    """
+    current, others = leaf, [each for each in intermediates if _may_sign(each)]
     while not any(issued(current, root) for root in roots):
         issuer = next((each for each in others if issued(current, each)), None)
         if issuer is None:
@@ -161,6 +164,13 @@ def leads_to(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate], 
         others.remove(issuer)
         current = issuer
     return True
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def not_after(certificate: x509.Certificate) -> float:

@@ -82,19 +82,11 @@ class IdentityFolder:
 
     def write(self, material: Material) -> None:
         """Keep it.  Call with the lock."""
-        content = json.dumps(
-            {
-                "version": VERSION,
-                "chain": material.chain_pem.decode(),
-                "key": material.key.pem().decode(),
-                "roots": {domain: pem.encode(roots).decode() for domain, roots in material.roots.roots.items()},
-            }
-        )
         temporary = self._folder / f".identity-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                file.write(content)
+                file.write(_written(material))  # in no variable, which error reporters would send along
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._file)
@@ -112,3 +104,13 @@ class IdentityFolder:
             raise IssuingFailed(
                 f"identity_dir={self._folder}: others may write there; expected a folder of this user, mode 0700"
             )
+
+
+def _written(material: Material) -> str:
+    content = {
+        "version": VERSION,
+        "chain": material.chain_pem.decode(),
+        "key": material.key.pem().decode(),
+        "roots": {domain: pem.encode(roots).decode() for domain, roots in material.roots.roots.items()},
+    }
+    return json.dumps(content)

@@ -238,3 +238,19 @@ async def test_the_control_service_renews_nothing_here() -> None:
         )
         with pytest.raises(RequestRefused):
             authority.issue(new_request()[0], caller.identity, caller=caller.caller)
+
+
+def test_C06_a_workload_signs_for_nobody() -> None:
+    """Its certificate leads to a root, and so would everything that its key has signed."""
+    thief = leaf("spiffe://cluster.local/ns/default/sa/thief")
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(thief.subject).serial_number(2)
+    builder = builder.public_key(LEAF_KEY.public_key()).add_extension(usage(), critical=True)
+    builder = builder.not_valid_before(datetime.fromtimestamp(VALID.not_before, UTC))
+    builder = builder.not_valid_after(datetime.fromtimestamp(VALID.not_after, UTC))
+    forged = builder.add_extension(x509.SubjectAlternativeName([URI(str(REVIEWS))]), critical=True).sign(
+        LEAF_KEY, hashes.SHA256()
+    )
+    roots = [der(ROOT)]
+    assert peer_of(context(thief, ISSUER.certificate), TRUST_DOMAIN, roots, NOW).identity.service_account == "thief"
+    with pytest.raises(CallerRefused, match="does not lead to a root"):
+        peer_of(context(forged, thief, ISSUER.certificate), TRUST_DOMAIN, roots, NOW)
