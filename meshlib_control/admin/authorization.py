@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from meshlib_control.admin import views
+from meshlib_control.admin.callee import assumed_labels
 from meshlib_control.admin.problems import Problem
-from meshlib_control.catalog.model import Port, Service
+from meshlib_control.catalog.model import Port, Service, registered_host
 from meshlib_control.compile.authorization import policies_of
 from meshlib_control.compile.hosts import bracketed
 from meshlib_control.compile.inbound import inbound_listener, inbound_name
@@ -26,28 +27,36 @@ if TYPE_CHECKING:
 _NAME = re.compile(
     r"(?:istio-ext-authz-.*-)?ns\[(?P<namespace>.*?)\]-policy\[(?P<name>.*)\]-rule\[(?P<rule>[0-9]+)\].*", re.DOTALL
 )
+_ASSUMED: Final = (
+    "no instance is known: judged by the labels that policies select with the service's name, or none (--label says)"
+)
 _WORST: Final[tuple[Literal["denied", "asked", "allowed"], ...]] = ("denied", "asked", "allowed")
 
 
 @dataclass(slots=True)
 class _Workload:
-    """Instances that get the same listener.  `address`: of one of them, where a policy looks at it."""
+    """Instances that get the same listener.  `address`: of one of them, where a policy looks at it.
+
+    `assumed`: there is no instance and nobody named the labels, so they are those by which policies select.
+    """
 
     scope: Scope
     port: int
     labels: dict[str, str]
     address: str = ""
     instances: list[str] = field(default_factory=list)
+    assumed: bool = False
 
 
 def authorization(
     world: World, service: Service | None, request: views.AuthorizeRequest, *, now: float
 ) -> views.AuthorizationView:
-    """`service` None: nobody knows it, and a workload of `request.namespace` with `request.labels` is meant.
+    """`service` None: nobody knows it, and workloads of `request.namespace` are meant, with `request.labels` or with labels by
+    which policies select them.
 
     `now`: Unix seconds.  Raises `Problem` for what cannot be asked.
     """
-    host = service.host if service is not None else request.service
+    host = service.host if service is not None else _host(request.service, request.namespace)
     port = _port(service, request)
     name = bracketed(request.service) + (f":{request.port}" if request.port and request.port != 80 else "")
     found: list[tuple[views.WorkloadVerdict, Authorization]] = []
@@ -59,6 +68,12 @@ def authorization(
     return views.AuthorizationView(
         service=host, outcome=outcome, workloads=[verdict for verdict, _ in found], path=first.path, host=first.host
     )
+
+
+def _host(name: str, namespace: str) -> str:
+    """What a service would be called in full that was registered by a name such as ``reviews`` or ``reviews.shop``."""
+    label, _, rest = name.partition(".")
+    return registered_host(label, namespace) if rest in ("", namespace, f"{namespace}.svc") else name
 
 
 def _port(service: Service | None, request: views.AuthorizeRequest) -> Port:
@@ -87,7 +102,7 @@ def _port(service: Service | None, request: views.AuthorizeRequest) -> Port:
 
 
 def _workloads(world: World, service: Service | None, port: Port, request: views.AuthorizeRequest) -> Iterator[_Workload]:
-    """One for each listener that instances have; if there are none, one with the labels of the request."""
+    """One for each listener that instances have; if there are none, those with the labels of the request."""
     namespace = service.namespace if service is not None else request.namespace
     groups: dict[object, _Workload] = {}
     for instance in world.instances_of(service) if service is not None and request.labels is None else ():
@@ -99,9 +114,10 @@ def _workloads(world: World, service: Service | None, port: Port, request: views
     if groups:
         yield from groups.values()
         return
-    labels = request.labels or {}
-    scope = scope_of(world, Node(namespace=namespace, labels=labels))
-    yield _Workload(scope, port.target or port.number, dict(labels))
+    assumed = assumed_labels(world, namespace, request.service) if request.labels is None else [request.labels]
+    for labels in assumed:
+        scope = scope_of(world, Node(namespace=namespace, labels=labels))
+        yield _Workload(scope, port.target or port.number, dict(labels), assumed=request.labels is None)
 
 
 def _looks_at_address(policies: tuple[ConfigResource, ...]) -> bool:
@@ -180,7 +196,7 @@ def _verdict(world: World, workload: _Workload, answer: Authorization) -> views.
             for step in answer.steps
         ],
         not_for_it=list(_not_for_it(world, workload)),
-        notes=list(answer.notes),
+        notes=[*answer.notes, *([_ASSUMED] if workload.assumed else [])],
     )
 
 

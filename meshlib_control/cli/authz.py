@@ -89,19 +89,24 @@ def check(method: str, path: str, *, texts: Texts, session: Session, **given: An
       meshctl authz check -f policies.yaml --label app=reviews --to reviews.shop GET / --claims '{"iss": "a", "sub": "b"}'
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     request = _Question(**given).request(method, path)
-    found = _offline(texts, request) if texts else session.client.post("/v1/authorize", request, views.AuthorizationView)
+    certain = bool(given["namespace"])
+    found = (
+        _offline(texts, request, certain=certain)
+        if texts
+        else session.client.post("/v1/authorize", request, views.AuthorizationView)
+    )
     session.emit(found, human=lambda: render_authz.authorization(f"{request.method} {path}", request, found))
     click.get_current_context().exit(OK if found.outcome == "allowed" else FAILED)
 
 
-def _offline(texts: Texts, request: views.AuthorizeRequest) -> views.AuthorizationView:
+def _offline(texts: Texts, request: views.AuthorizeRequest, *, certain: bool) -> views.AuthorizationView:
     analyzed = offline.analyzed(texts, request.namespace)
     if analyzed.is_refused:
         from meshlib_control.cli import render
 
         output.show(render.findings(analyzed.findings), err=True)
         raise Failure("the configuration has errors", why=render.summary(analyzed.findings), exit_code=USAGE)
-    return offline.authorized(analyzed.config, request)
+    return offline.authorized(analyzed.config, request, certain=certain)
 
 
 def _split(text: str) -> tuple[str, int]:

@@ -57,21 +57,26 @@ def compiled(config: ConfigSet, node: views.NodeView) -> Compiled:
     return Compiled(compile_document(world, known), assumed)
 
 
-def authorized(config: ConfigSet, request: views.AuthorizeRequest) -> views.AuthorizationView:
-    """Whether a request would be served if `config` were all there is.
+def authorized(config: ConfigSet, request: views.AuthorizeRequest, *, certain: bool) -> views.AuthorizationView:
+    """Whether a request would be served if `config` were all there is.  Raises `Failure`.
 
-    A service that it does not declare is any workload of the namespace: policies need no more.  Raises `Failure`.
+    A service that it does not declare has the workloads that policies select by its name: they need no more.  `certain`:
+    whether a short name is known to be of the request's namespace.
     """
     import time
 
+    from msgspec.structs import replace
+
     from meshlib_control.admin.authorization import authorization
+    from meshlib_control.admin.callee import callee
     from meshlib_control.admin.problems import Problem
     from meshlib_control.catalog.model import CatalogSnapshot
     from meshlib_control.compile.world import World
 
     world = World.of(config, CatalogSnapshot())
     try:
-        return authorization(world, world.services.called(request.service.lower(), request.namespace), request, now=time.time())
+        service, namespace = callee(world, request.service.lower(), request.namespace, certain=certain)
+        return authorization(world, service, replace(request, namespace=namespace), now=time.time())
     except Problem as problem:
         document = problem.document
         raise Failure(document["what"], why=document["why"], next_step=document["next"], exit_code=USAGE) from problem

@@ -76,9 +76,60 @@ def test_files_are_judged_without_a_control_service(file: str) -> None:
 
 
 def test_policies_that_select_others_are_told(file: str) -> None:
-    result = run("-f", file, "--to", "reviews.shop", "-n", "shop", "GET", "/")
+    result = run("-f", file, "--to", "ratings.shop", "GET", "/")
     assert result.exit_code == 0
     assert "not for this workload: AuthorizationPolicy/shop/reviews selects app=reviews" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["reviews", "Reviews:9080", "reviews.shop", "reviews.shop.svc.cluster.local"])
+@pytest.mark.parametrize("namespace", ["shop", "other"])
+def test_a_service_that_no_file_declares_has_the_workloads_that_policies_select_by_its_name(
+    file: str, name: str, namespace: str
+) -> None:
+    """Wherever its caller is; the alternative would be "allowed, since no policy is about it"."""
+    question = ("-f", file, "--to", name, "GET", "/", "--from")
+    denied = run(*question, f"spiffe://cluster.local/ns/{namespace}/sa/intruder")
+    assert (denied.exit_code, "GET / to reviews.shop.svc.cluster.local" in denied.stdout) == (1, True)
+    assert "workload   app=reviews" in denied.stdout
+    assert run(*question, WEB).exit_code == 0
+
+
+def test_what_is_said_counts_more_than_what_is_assumed(file: str) -> None:
+    question = ("-f", file, "--to", "reviews", "DELETE", "/")
+    assert run(*question).exit_code == 1
+    assert "no policy is about it" in run(*question, "-n", "other").stdout
+    assert "no policy is about it" in run(*question, "-n", "shop", "--label", "app=ratings").stdout
+
+
+def test_a_name_in_several_namespaces_is_asked_back(file: str, tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text(POLICIES.replace("shop}", "store}"))
+    question = ("-f", file, "-f", str(more), "--to", "reviews", "DELETE", "/")
+    result = run(*question)
+    assert result.exit_code == 2
+    assert "which reviews?" in result.stderr
+    assert "shop, store" in result.stderr
+    assert run(*question, "-n", "store").exit_code == 1
+    assert run(*question, "--from", WEB).exit_code == 1  # of the caller's own namespace
+
+
+def test_a_declared_service_is_found_from_elsewhere(file: str, tmp_path: Path) -> None:
+    declared = tmp_path / "service.yaml"
+    declared.write_text("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews, namespace: shop}
+spec:
+  hosts: [reviews.shop.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  endpoints: [{address: 10.0.0.1, labels: {app: reviews}}]
+""")
+    question = ("-f", file, "-f", str(declared), "--to", "reviews", "GET", "/", "--from")
+    denied = run(*question, "spiffe://cluster.local/ns/other/sa/web")
+    assert (denied.exit_code, "10.0.0.1:9080 with app=reviews" in denied.stdout) == (1, True)
+    assert run(*question, WEB).exit_code == 0
 
 
 def test_yaml(file: str) -> None:
