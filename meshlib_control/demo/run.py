@@ -204,6 +204,8 @@ class _Played:
 
     def result(self, tally: Tally, end: float) -> Result:
         settled = tally.between(self.settled, end)
+        # A step that was interrupted has not come to what it leads to.
+        off = off_target(settled, self.step.expected) if self.settled < end else ""
         return Result(
             name=self.step.name,
             title=self.step.title,
@@ -211,7 +213,7 @@ class _Played:
             found=tally.between(self.started, end),
             settled=settled,
             expected=self.step.expected,
-            off="; ".join(filter(None, [*self.wrong, off_target(settled, self.step.expected)])),
+            off="; ".join(filter(None, [*self.wrong, off])),
             facts=self.facts,
         )
 
