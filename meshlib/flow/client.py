@@ -52,6 +52,7 @@ EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
 """What is left for this try, in milliseconds: the callee's own calls are bounded by it (Envoy sets the same header)."""
 
 _ATTEMPT_HEADERS = tuple(((ATTEMPT_COUNT, str(number).encode()),) for number in range(32))
+_PASSTHROUGH = Discovery.PASSTHROUGH
 
 
 class Lease:
@@ -115,76 +116,75 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
             f"the route's cluster cannot be used: {reason}", authority=call.authority, route=plan.name, cluster=name
         )
     record.use(upstream)
-    if upstream.cluster.discovery is Discovery.PASSTHROUGH:
+    cluster = upstream.cluster
+    if cluster.discovery is _PASSTHROUGH:
         return None
-    if upstream.active >= upstream.cluster.circuit_breakers.max_requests:
+    if upstream.active >= cluster.circuit_breakers.max_requests:
         raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
-
-    tries = _Tries(call, plan, destination, upstream, record)
-    upstream.active += 1
-    served: Served | None = None
-    try:
-        served = yield from tries.run(rng)
-        return served
-    finally:
-        if served is None or served.lease is None:  # complete, failed, or closed by the driver: the caller gave up
-            upstream.active -= 1
+    return (yield from _Tries(call, plan, upstream, record, count=destination.attempt_count_header).run(rng))
 
 
 class _Tries:
     """The retry loop of one call."""
 
-    __slots__ = ("_call", "_count_header", "_deadline", "_deadline_name", "_per_try", "_record", "_retry", "_upstream")
+    __slots__ = ("_call", "_count", "_deadline", "_deadline_name", "_per_try", "_record", "_retry", "_upstream")
 
-    def __init__(self, call: Call, plan: Plan, destination: Destination, upstream: Upstream, record: CallRecord) -> None:
+    def __init__(self, call: Call, plan: Plan, upstream: Upstream, record: CallRecord, *, count: bool) -> None:
+        """`count`: the endpoints are told which try each one is."""
         self._call = call
-        self._count_header = destination.attempt_count_header
+        self._count = count
         self._upstream = upstream
         self._record = record
-        self._retry = plan.retry if call.overrides is None else overridden_retry(plan.retry, call.overrides)
+        overrides = call.overrides
+        if overrides is None:
+            self._retry, self._per_try = plan.retry, plan.per_try
+        else:
+            self._retry, self._per_try = overridden(plan.retry, overrides)
         self._deadline = call.deadline
         self._deadline_name: errors.TimeoutName = call.deadline_name
         if plan.timeout:
             at = call.started + plan.timeout
             if self._deadline is None or at < self._deadline:
                 self._deadline, self._deadline_name = at, "route"
-        self._per_try = self._retry.policy.per_try_timeout if self._retry is not None else 0.0
-        if call.overrides is not None and call.overrides.per_try_timeout is not None:
-            self._per_try = call.overrides.per_try_timeout
 
     def run(self, rng: Rng) -> Generator[Command, Outcome | float, Served]:
-        upstream, record, retry = self._upstream, self._record, self._retry
-        now = self._call.started
+        call, upstream, record, retry = self._call, self._upstream, self._record, self._retry
+        now = call.started
         tried: list[Host] = []
         holds_retry = False
+        lease: Lease | None = None
+        upstream.active += 1
         try:
             while True:
-                host = self._pick(tried, rng, now)
+                host = self._pick_again(tried, rng, now) if tried else upstream.pick((), 0, rng, now)
+                if host is None:
+                    raise self._nobody()
                 attempt = self._attempt(host, now)
                 host.active += 1
                 host.total += 1
                 record.tried(host)
-                served = False
                 try:
-                    outcome = yield attempt
-                    assert isinstance(outcome, Outcome)
+                    outcome: Outcome = yield attempt  # type: ignore[assignment]  # what comes back for an Attempt
                     if outcome.reset is not None or upstream.reachability.refused_by:
                         self._learn(host, outcome, rng)
                     if holds_retry:
                         upstream.active_retries -= 1
                         holds_retry = False
-                    pause = None if retry is None else self._pause(retry, outcome, rng)
+                    # Nearly all calls end here: whether the policy wants another try is asked before anything else is.
+                    pause = None
+                    if retry is not None and retry.wants(outcome, call.method, unsent_only=call.inherited_attempt > 1):
+                        pause = self._pause(retry, outcome, rng)
                     if pause is None:
                         if outcome.reset is not None:
-                            raise reset_error(outcome, record, self._call)
+                            raise reset_error(outcome, record, call)
                         record.status = outcome.status
                         if outcome.complete:
                             return Served(outcome, None)
-                        served = True
+                        lease = Lease(upstream, host)
                         limit = (self._deadline, self._deadline_name) if attempt.deadline_name == "per_try" else None
-                        return Served(outcome, Lease(upstream, host), limit=limit)
+                        return Served(outcome, lease, limit=limit)
                 finally:
-                    if not served:
+                    if lease is None:
                         host.active -= 1
                 tried.append(host)
                 if not _reached_nobody(outcome):
@@ -192,12 +192,12 @@ class _Tries:
                     holds_retry = True
                 now = outcome.at
                 if pause > 0.0:
-                    woken = yield Sleep(pause)
-                    assert isinstance(woken, float)
-                    now = woken
+                    now = yield Sleep(pause)  # type: ignore[assignment]  # what comes back for a Sleep
         finally:
             if holds_retry:
                 upstream.active_retries -= 1
+            if lease is None:  # complete, failed, or closed by the driver: the caller gave up
+                upstream.active -= 1
 
     def _learn(self, host: Host, outcome: Outcome, rng: Rng) -> None:
         """Whether the endpoint takes connections: the next calls profit from it."""
@@ -206,18 +206,19 @@ class _Tries:
         elif _reached_nobody(outcome):
             self._upstream.reachability.refused(host, outcome.at, rng)
 
-    def _pick(self, tried: list[Host], rng: Rng, now: float) -> Host:
-        upstream, retry = self._upstream, self._retry
-        avoid = tried if retry is not None and retry.policy.previous_hosts else ()
-        host = upstream.pick(avoid, retry.policy.host_selection_attempts if retry is not None else 0, rng, now)
-        if host is None:
-            reason = "all are unhealthy or draining" if upstream.hosts else "it has none"
-            raise fail(errors.NoHealthyUpstream, f"no endpoint of {upstream.name} can be used: {reason}", self._record)
-        return host
+    def _pick_again(self, tried: list[Host], rng: Rng, now: float) -> Host | None:
+        assert self._retry is not None
+        policy = self._retry.policy
+        return self._upstream.pick(tried if policy.previous_hosts else (), policy.host_selection_attempts, rng, now)
+
+    def _nobody(self) -> errors.CallError:
+        upstream = self._upstream
+        reason = "all are unhealthy or draining" if upstream.hosts else "it has none"
+        return fail(errors.NoHealthyUpstream, f"no endpoint of {upstream.name} can be used: {reason}", self._record)
 
     def _attempt(self, host: Host, now: float) -> Attempt:
         number = self._record.attempts + 1
-        headers = _ATTEMPT_HEADERS[min(number, len(_ATTEMPT_HEADERS) - 1)] if self._count_header else ()
+        headers = _ATTEMPT_HEADERS[number if number < 32 else -1] if self._count else ()
         limit: float | None = self._deadline
         name: errors.TimeoutName = self._deadline_name
         if self._per_try and (limit is None or now + self._per_try < limit):
@@ -227,10 +228,8 @@ class _Tries:
         return Attempt(host, self._upstream.cluster, number, limit, name, headers)
 
     def _pause(self, retry: Retry, outcome: Outcome, rng: Rng) -> float | None:
-        """Seconds until the next try; None when this outcome is the last."""
+        """Seconds until the next try, which the policy wants; None when this outcome is the last all the same."""
         call, record, upstream = self._call, self._record, self._upstream
-        if not retry.wants(outcome, call.method, unsent_only=call.inherited_attempt > 1):
-            return None
         if not call.replayable and outcome.sent:
             return None
         if outcome.reset is not None:
@@ -257,6 +256,14 @@ class _Tries:
 
 def _reached_nobody(outcome: Outcome) -> bool:
     return outcome.reset is Reset.CONNECT_FAILURE or outcome.reset is Reset.CONNECT_TIMEOUT
+
+
+def overridden(retry: Retry | None, overrides: Overrides) -> tuple[Retry | None, float]:
+    """The policy and the seconds of each try, with what this call says in their place."""
+    own = overridden_retry(retry, overrides)
+    if overrides.per_try_timeout is not None:
+        return own, overrides.per_try_timeout
+    return own, own.policy.per_try_timeout if own is not None else 0.0
 
 
 def overridden_retry(retry: Retry | None, overrides: Overrides) -> Retry | None:

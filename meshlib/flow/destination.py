@@ -16,7 +16,7 @@ from meshlib.policy.routing import Router, Split
 class Plan:
     """What to do once a route has matched."""
 
-    __slots__ = ("direct", "name", "only", "retry", "route", "split", "timeout", "upstreams")
+    __slots__ = ("direct", "name", "only", "per_try", "retry", "route", "split", "timeout", "upstreams")
 
     def __init__(self, route: Route, upstreams: Mapping[str, Upstream]) -> None:
         action = route.action
@@ -28,12 +28,14 @@ class Plan:
         self.only = ""  # the one cluster there is, if there is one: then nothing needs to be drawn
         self.timeout = 0.0
         self.retry: Retry | None = None
+        self.per_try = 0.0  # seconds; 0: a try has what the call has
         if isinstance(action, Forward):
             self.split = Split(action.clusters)
             if len(action.clusters) == 1:
                 self.only = action.clusters[0].name
             self.timeout = action.timeout
             self.retry = Retry(action.retry) if action.retry is not None and action.retry.attempts > 0 else None
+            self.per_try = self.retry.policy.per_try_timeout if self.retry is not None else 0.0
 
     def pick(self, rng: Rng) -> str:
         """The cluster that this call goes to, by name; empty when the route forwards nothing."""

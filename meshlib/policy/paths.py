@@ -67,7 +67,7 @@ def canonical_target(target: bytes, mode: PathNormalization) -> bytes | None:
 def canonical_text(target: str, mode: PathNormalization) -> str | None:
     """The same for a target that is text, on the client's side.  What has no path (``*``) is left alone."""
     raw = target.encode("utf-8", "replace")
-    if is_plain(raw) or raw[:1] != b"/":
+    if raw[:1] != b"/" or (not raw.translate(None, PLAIN) and SEGMENTS.search(raw) is None):  # `is_plain`, for every call
         return target
     canonical = canonical_target(raw, mode)
     return None if canonical is None else canonical.decode("ascii")

@@ -34,9 +34,9 @@ _NEVER = frozenset({Reset.OVERFLOW, Reset.POOL_TIMEOUT, Reset.TIMEOUT, Reset.LOC
 
 
 class Retry:
-    """A compiled retry policy: immutable, shared by all calls of a route."""
+    """A compiled retry policy, shared by all calls of a route."""
 
-    __slots__ = ("_connect", "_grpc", "_idempotent", "_reset", "_statuses", "_unsent", "policy")
+    __slots__ = ("_connect", "_grpc", "_idempotent", "_reset", "_statuses", "_unsent", "_without", "policy")
 
     def __init__(self, policy: RetryPolicy) -> None:
         on = policy.retry_on
@@ -53,6 +53,7 @@ class Retry:
         statuses.update(int(token) for token in on if token.isdecimal())  # as Istio's retryOn has them, from Overrides
         self._statuses = frozenset(statuses)
         self._grpc = frozenset(code for code, token in GRPC_STATUS_TOKENS.items() if token in on)
+        self._without: Headers = ()  # the last headers that had no grpc-status; connections hand out the same ones for a while
         self._reset = bool(on & {"5xx", "gateway-error", "reset"})
         self._unsent = "reset-before-request" in on
         self._connect = "connect-failure" in on
@@ -66,7 +67,12 @@ class Retry:
         """
         reset = outcome.reset
         if reset is None:
-            return not unsent_only and self._wants_response(outcome)
+            if unsent_only:
+                return False
+            status, headers = outcome.status, outcome.headers
+            if status == 200 and self._grpc and headers is not self._without and self._wants_grpc(headers):
+                return True
+            return status in self._statuses
         if reset in _NEVER or outcome.responded:
             return False
         if reset in _CONNECT:
@@ -79,10 +85,11 @@ class Retry:
             return True
         return self._idempotent and reset is Reset.CONNECTION_TERMINATION and method in IDEMPOTENT_METHODS
 
-    def _wants_response(self, outcome: Outcome) -> bool:
-        if outcome.status in self._statuses:
-            return True
-        return bool(self._grpc) and outcome.status == 200 and grpc_status(outcome.headers) in self._grpc
+    def _wants_grpc(self, headers: Headers) -> bool:
+        status = grpc_status(headers)
+        if status is None and type(headers) is tuple:  # a list may still change
+            self._without = headers
+        return status in self._grpc
 
 
 def grpc_status(headers: Headers) -> bytes | None:
