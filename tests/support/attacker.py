@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import queue
 import socket
 import ssl
@@ -97,6 +98,15 @@ def connected(port: int, mesh: Mesh | None = None) -> Iterator[socket.socket | s
     contexts.set_trust(material.roots)
     with contexts.client(UpstreamTls(sni="reviews")).wrap_socket(plain) as tls:
         yield tls
+
+
+def status(connection: socket.socket | ssl.SSLSocket, sent: bytes) -> int:
+    """Of one request on a connection that stays open; its answer is read whole."""
+    connection.sendall(sent)
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    response.read()
+    return response.status
 
 
 def statuses(port: int, sent: bytes, mesh: Mesh | None = None) -> list[int]:
