@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
 
 from meshlib import SpiffeId
 from meshlib.xds.proto import registry_pb2
+from meshlib_control.ca.peers import address_of
 from meshlib_control.catalog.leases import InvalidRegistration, Registration, Terms, UnknownInstance
 from meshlib_control.serve.identity import Callers, NotAllowed, check_claims
 
@@ -149,7 +148,7 @@ def _registration(request: registry_pb2.RegisterRequest, peer: str, identity: Sp
     return Registration(
         instance_id=request.instance_id,
         service=request.service,
-        address=request.address or peer_address(peer),
+        address=request.address or address_of(peer),
         port=request.port,
         namespace=identity.namespace if identity else request.namespace,
         service_port=request.service_port,
@@ -161,12 +160,6 @@ def _registration(request: registry_pb2.RegisterRequest, peer: str, identity: Sp
         # Without an identity there is nothing that it could show to its callers.
         mtls=request.mtls and identity is not None,
     )
-
-
-def peer_address(peer: str) -> str:
-    """The IP address in gRPC's name of a peer: ``ipv4:10.0.0.7:51234``, ``ipv6:%5B::1%5D:51234``; else empty."""
-    match = re.fullmatch(r"ipv[46]:\[?([0-9a-fA-F.:]+?)\]?:\d+", unquote(peer))
-    return match[1] if match else ""
 
 
 def _unary(method: Callable[..., Awaitable[Message]], read: Callable[[bytes], Message]) -> Any:

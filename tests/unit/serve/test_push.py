@@ -15,7 +15,6 @@ from meshlib_control.serve.cache import ResourceCache, ScopeResources
 from meshlib_control.serve.dialects import BadRequest
 from meshlib_control.serve.nodes import node_of
 from meshlib_control.serve.push import Debounce, PushLoop
-from meshlib_control.serve.registry import peer_address
 from tests.support.discovery import Affected, TextCompiler, World
 
 
@@ -177,11 +176,3 @@ def test_an_envoy_says_what_it_serves() -> None:
 def test_a_node_that_says_nothing_is_in_the_default_namespace() -> None:
     node = node_of(core_pb2.Node(id="x"))
     assert (node.namespace, node.service_account, node.labels, node.locality) == ("default", "default", {}, "")
-
-
-@pytest.mark.parametrize(
-    ("peer", "address"),
-    [("ipv4:10.0.0.7:51234", "10.0.0.7"), ("ipv6:%5B::1%5D:51234", "::1"), ("ipv6:[fe80::2]:1", "fe80::2"), ("unix:/x", "")],
-)
-def test_the_address_of_a_peer(peer: str, address: str) -> None:
-    assert peer_address(peer) == address
