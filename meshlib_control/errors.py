@@ -7,6 +7,17 @@ class ControlServiceError(Exception):
     """Root."""
 
 
+class OperatorError(ControlServiceError):
+    """Something cannot work until the operator acts: what, where, why and the next step."""
+
+    def __init__(self, what: str, *, where: str, why: str, next_step: str) -> None:
+        super().__init__(f"{what} ({where}): {why}. {next_step}")
+        self.what = what
+        self.where = where
+        self.why = why
+        self.next_step = next_step
+
+
 class StoreError(ControlServiceError):
     """The store cannot be reached or refused; the message says which store, and why."""
 

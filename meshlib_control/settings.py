@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshlib_control.errors import ControlServiceError
+from meshlib_control.errors import OperatorError
 
 DEFAULT_XDS_PORT = 15012  # Istio's secure xDS port
 DEFAULT_INSECURE_XDS_PORT = 15010  # Istio's plaintext xDS port
@@ -27,15 +27,8 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return root / "meshlib"
 
 
-class SettingsError(ControlServiceError):
-    """The service cannot be started like this.  Says what, where, why and what to do next."""
-
-    def __init__(self, what: str, *, where: str, why: str, next_step: str) -> None:
-        super().__init__(f"{what} ({where}): {why}. {next_step}")
-        self.what = what
-        self.where = where
-        self.why = why
-        self.next_step = next_step
+class SettingsError(OperatorError):
+    """The service cannot be started like this."""
 
 
 @dataclass(frozen=True, slots=True)

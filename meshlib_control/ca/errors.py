@@ -16,18 +16,11 @@ RequestRefused       one request is not served; the blame is in the type
 
 from __future__ import annotations
 
-from meshlib_control.errors import ControlServiceError
+from meshlib_control.errors import ControlServiceError, OperatorError
 
 
-class CaError(ControlServiceError):
-    """Says what, where, why and the next step."""
-
-    def __init__(self, what: str, *, where: str, why: str, next_step: str) -> None:
-        super().__init__(f"{what} ({where}): {why}. {next_step}")
-        self.what = what
-        self.where = where
-        self.why = why
-        self.next_step = next_step
+class CaError(OperatorError):
+    """The authority cannot work."""
 
 
 class KeyUnusable(CaError):
