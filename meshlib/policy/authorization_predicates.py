@@ -24,7 +24,6 @@ from meshlib.policy.authorization_text import BYTES, TEXT, compile_texts
 from meshlib.policy.readings import host_rule
 
 Test = Callable[[Inspection], bool]
-ValuesTest = Callable[[Sequence[bytes]], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,11 +114,6 @@ class ControlChannel:
         """The address in use, or to be used next."""
         return self.targets[self._next]
 
-    @property
-    def at_first(self) -> bool:
-        """Has `rotate` come round to where it began?"""
-        return self._next == 0
-
     def get(self) -> grpc.Channel:
         """The channel, opened if need be; it connects when it is used.
 

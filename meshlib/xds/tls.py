@@ -14,9 +14,6 @@ from meshlib.xds.proto import core_pb2, tls_pb2
 PROVIDER: Final = "default"
 """Certificate provider instance of this data plane, and the name of its certificate: there is one."""
 
-TLS_SOCKET: Final = "envoy.transport_sockets.tls"
-RAW_SOCKET: Final = "envoy.transport_sockets.raw_buffer"
-
 _Validation = tls_pb2.CertificateValidationContext
 _SAN = tls_pb2.SubjectAltNameMatcher
 _VERSIONS = {

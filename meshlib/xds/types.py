@@ -35,6 +35,7 @@ ENVOY_NAMES: Final[dict[str, str]] = {
     "FractionalPercent": "envoy.type.v3.FractionalPercent",
     "Int64Range": "envoy.type.v3.Int64Range",
     "Percent": "envoy.type.v3.Percent",
+    "RegexMatchAndSubstitute": "envoy.type.matcher.v3.RegexMatchAndSubstitute",
     "RegexMatcher": "envoy.type.matcher.v3.RegexMatcher",
     "StringMatcher": "envoy.type.matcher.v3.StringMatcher",
     "Status": "google.rpc.Status",
@@ -63,6 +64,9 @@ ENVOY_NAMES: Final[dict[str, str]] = {
     "RouteMatch": "envoy.config.route.v3.RouteMatch",
     "VirtualHost": "envoy.config.route.v3.VirtualHost",
     "WeightedCluster": "envoy.config.route.v3.WeightedCluster",
+    "HTTPFault": "envoy.extensions.filters.http.fault.v3.HTTPFault",
+    "FaultAbort": "envoy.extensions.filters.http.fault.v3.FaultAbort",
+    "FaultDelay": "envoy.extensions.filters.common.fault.v3.FaultDelay",
     "PreviousHostsPredicate": "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     "ApiListener": "envoy.config.listener.v3.ApiListener",
     "Filter": "envoy.config.listener.v3.Filter",
@@ -154,5 +158,4 @@ SHORT_NAMES: Final = {LISTENER: "LDS", ROUTE: "RDS", CLUSTER: "CDS", ENDPOINTS: 
 """For people: `meshctl status`, messages, metrics."""
 
 ADS_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-ADS_STREAM: Final = f"/{ADS_SERVICE}/StreamAggregatedResources"
 ADS_DELTA: Final = f"/{ADS_SERVICE}/DeltaAggregatedResources"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from meshlib_control.catalog.model import Instance, Port, Resolution, Service
@@ -110,7 +110,3 @@ def _instance(workload: WorkloadEntry, identity: str, extra: Mapping[str, str] |
         service_account=workload.service_account or "",
         ports=workload.ports,
     )
-
-
-def by_key(services: Iterable[Service]) -> Mapping[ServiceKey, Service]:
-    return {(service.namespace, service.host): service for service in services}
