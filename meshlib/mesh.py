@@ -177,9 +177,7 @@ class Mesh:
         body = exchange.body
         if body is None:
             body = exchange.read()
-        return Response(
-            exchange.status, exchange.headers, body, exchange.record, reason=exchange.reason, http_version=exchange.http_version
-        )
+        return exchange.whole(body)
 
     async def arequest(
         self,
@@ -199,9 +197,7 @@ class Mesh:
         body = exchange.body
         if body is None:
             body = await exchange.read()
-        return Response(
-            exchange.status, exchange.headers, body, exchange.record, reason=exchange.reason, http_version=exchange.http_version
-        )
+        return exchange.whole(body)
 
     def exchange(self, request: Request) -> Exchange | None:
         """A call with a streamed response, for integrations.

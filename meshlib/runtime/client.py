@@ -119,9 +119,9 @@ class Client:
             if last is not None:
                 last.abandon()
                 last = None
-            head = self._head(request, call.path, headers, attempt)
+            head = _head(request, call.path, headers, attempt)
             try:
-                last = await self._pools.for_loop(attempt.host, attempt.cluster, loop).send(
+                last = response = await self._pools.for_loop(attempt.host, attempt.cluster, loop).send(
                     head,
                     request.body,  # type: ignore[arg-type]  # an iterable of the wrong kind is the caller's error
                     method=request.method,
@@ -132,7 +132,7 @@ class Client:
                 )
             except WireError as error:
                 return self._reset(error)
-            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last, complete=last.closed)
+            return Outcome(self._clock(), status=response.status, headers=response.headers, complete=response.closed)
 
         flow = client_flow(call, destination, record, self._rng)
         try:
@@ -164,9 +164,9 @@ class Client:
             if last is not None:
                 last.close()
                 last = None
-            head = self._head(request, call.path, headers, attempt)
+            head = _head(request, call.path, headers, attempt)
             try:
-                last = self._pools.blocking(attempt.host, attempt.cluster).send(
+                last = response = self._pools.blocking(attempt.host, attempt.cluster).send(
                     head,
                     request.body,  # type: ignore[arg-type]
                     method=request.method,
@@ -177,7 +177,7 @@ class Client:
                 )
             except WireError as error:
                 return self._reset(error)
-            return Outcome(self._clock(), status=last.status, headers=last.headers, response=last, complete=last.closed)
+            return Outcome(self._clock(), status=response.status, headers=response.headers, complete=response.closed)
 
         flow = client_flow(call, destination, record, self._rng)
         try:
@@ -329,11 +329,11 @@ class Client:
         `began`: since when the caller has been waiting already, if it had to wait for its destination to be known.
         """
         now = self._clock()
-        headers = [pair for pair in request.headers if pair[0].lower() not in _OURS]
+        headers = [pair for pair in request.headers if pair[0].lower() not in _OURS] if request.headers else []
         deadline: float | None = None
         name: TimeoutName = "total"
         attempt = 1
-        limit = _limit(request)
+        limit = request.timeouts.total if request.overrides is None else _limit(request)
         if limit is not None and limit != inf:
             deadline = (now if began is None else began) + limit
         context = CURRENT.get()
@@ -365,15 +365,6 @@ class Client:
             headers.append((TRACEPARENT, child_traceparent(context.trace, self._rng)))
         headers.extend(pair for pair in context.forwarded if pair[0] not in present)
 
-    def _head(self, request: Request, target: str, headers: list[tuple[bytes, bytes]], attempt: Attempt) -> bytes:
-        return encode_head(
-            request.method,
-            target,
-            [*headers, *attempt.headers] if attempt.headers else headers,
-            authority=request.host_header,
-            body_length=request.length,
-        )
-
     def _reset(self, error: WireError) -> Outcome:
         if error.reset is Reset.LOCAL and error.__cause__ is not None:
             raise error.__cause__  # the caller's own body failed: that is the caller's exception, not ours
@@ -390,6 +381,12 @@ class Client:
                 lease.release()
 
         response.on_close = release
+
+
+def _head(request: Request, target: str, headers: list[tuple[bytes, bytes]], attempt: Attempt) -> bytes:
+    more = attempt.headers
+    sent = [*headers, *more] if more else headers
+    return encode_head(request.method, target, sent, authority=request.host_header, body_length=request.length)
 
 
 def _limit(request: Request) -> float | None:

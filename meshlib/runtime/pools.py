@@ -45,9 +45,6 @@ class Shell:
         self.endpoint = endpoint
         self.pool = pool
 
-    def is_for(self, cluster: Cluster, endpoint: Endpoint) -> bool:
-        return self.cluster is cluster and self.endpoint is endpoint
-
 
 class _LoopPools:
     """The pools of one event loop, which are drained when it ends.
@@ -114,7 +111,7 @@ class Pools:
             pool = AsyncPool(endpoint, self._settings(cluster), connector=self._async_connector(cluster, endpoint))
             shell = self._kept(host, loop, Shell(cluster, endpoint, pool))
             self._of_loop(loop).add(shell.pool)
-        elif not shell.is_for(cluster, host.endpoint):
+        elif shell.cluster is not cluster or shell.endpoint is not host.endpoint:
             endpoint = host.endpoint
             if _tls_of(cluster, endpoint) != _tls_of(shell.cluster, shell.endpoint):
                 shell.pool.connect_by(self._async_connector(cluster, endpoint))
@@ -131,7 +128,7 @@ class Pools:
             shell = self._kept(host, _BLOCKING, Shell(cluster, endpoint, pool))
             with self._lock:
                 self._blocking.add(shell.pool)
-        elif not shell.is_for(cluster, host.endpoint):
+        elif shell.cluster is not cluster or shell.endpoint is not host.endpoint:
             endpoint = host.endpoint
             if _tls_of(cluster, endpoint) != _tls_of(shell.cluster, shell.endpoint):
                 shell.pool.connect_by(self._connector(cluster, endpoint))

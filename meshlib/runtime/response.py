@@ -12,6 +12,7 @@ from meshlib.flow.record import CallRecord
 from meshlib.model.call import Call, Headers
 from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
+from meshlib.runtime.native import Response
 from meshlib.wire.errors import WireError
 
 E = TypeVar("E", AsyncResponse, BlockingResponse)
@@ -28,6 +29,13 @@ class _Exchange(Generic[E]):
         self._body = body
         self.record = record
         self.status = status
+
+    def whole(self, body: bytes) -> Response:
+        """What a native call gives back; `body` is all of it."""
+        engine = self._engine
+        if engine is None:
+            return Response(self.status, _local_headers(body), body, self.record, reason=b"", http_version=b"HTTP/1.1")
+        return Response(self.status, engine.headers, body, self.record, reason=engine.reason, http_version=engine.http_version)
 
     @property
     def reason(self) -> bytes:

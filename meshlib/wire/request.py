@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final
 
 from meshlib.errors import RequestError
 from meshlib.model.call import Headers
@@ -51,7 +51,7 @@ def encode_head(method: str, target: str, headers: Headers, *, authority: str, b
 
     Raises RequestError: something here cannot be sent, or contradicts itself.
     """
-    lines = cast("list[bytes]", [*map(_KEPT.get, headers)])
+    lines: list[bytes] = [*map(_KEPT.get, headers)]  # type: ignore[list-item]  # those that are None are filled in below
     host, length, coding = _encode_missing(headers, lines) if None in lines else _NOTHING_SAID
     before, after, after_with_host = _around_target(method, "" if host else authority)
     if not _TARGET.fullmatch(target):

@@ -174,7 +174,7 @@ class AsyncConnection(asyncio.Protocol):
             # Nearly all responses come in one piece, or in two: head and body.
             head, first = self._held, events[0] if count else None
             if count == 3 and type(first) is ResponseHead and events[2] is END:
-                body = cast("bytes", events[1])
+                body: bytes = events[1]  # type: ignore[assignment]  # nothing else stands between them
                 self._answer(waiter, AsyncResponse(first, [body] if body else [], None))
                 return
             if head is not None:
