@@ -24,6 +24,7 @@ from meshlib.runtime.listening import (
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.serving import Serving
 from meshlib.runtime.tls.aio_server import ServerTlsTransport
+from meshlib.runtime.tls.verify import svid_of
 
 __all__ = [
     "HANDSHAKE_TIMEOUT",
@@ -65,4 +66,5 @@ __all__ = [
     "explain",
     "headers_of",
     "is_method",
+    "svid_of",
 ]

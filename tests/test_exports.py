@@ -28,6 +28,7 @@ PUBLIC = {
         "HANDSHAKE_TIMEOUT", "Listening", "NotAdmitted", "Overrides", "Peer", "Refusal", "Request", "RequestContext",
         "RuleTrial", "ServerRequest", "ServerTlsTransport", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles",
         "admit", "authority_of", "authorize", "certified_for", "connection_of", "explain",
+        "svid_of",
     ],
     "meshlib.testing": ["DEFAULT_RETRY", "FakeClock", "StaticControl", "service", "snapshot", "static_mesh"],
     "meshlib_integrations.asgi": ["MeshMiddleware"],

@@ -9,20 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 from urllib.parse import unquote
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from meshlib.lowlevel import SpiffeId
-from meshlib_control.ca.certificates import attested_at, leads_to, not_after, not_before
+from meshlib.lowlevel import SpiffeId, svid_of
+from meshlib_control.ca.certificates import attested_at, der, leads_to, not_after, not_before
 from meshlib_control.ca.errors import CallerRefused
 
-E = TypeVar("E", bound=x509.ExtensionType)
-
 MAX_CHAIN = 10
-_USAGES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +47,9 @@ def peer_of(context: AuthContext, trust_domain: str, roots: Sequence[bytes], now
     """The caller of an RPC.  `roots`: DER, those that are trusted now; `now`: Unix seconds.  Raises `CallerRefused`."""
     leaf, others = _certificates(context)
     try:
-        identity = svid_identity(leaf)
+        identity = svid_of(der(leaf)).id
     except ValueError as error:
-        raise CallerRefused(f"the certificate is no X.509-SVID: {error}") from error
+        raise CallerRefused(str(error)) from error
     if identity.trust_domain != trust_domain:
         raise CallerRefused(f"{identity} is of another trust domain")
     if not not_before(leaf) <= now < not_after(leaf):
@@ -62,27 +57,6 @@ def peer_of(context: AuthContext, trust_domain: str, roots: Sequence[bytes], now
     if not leads_to(leaf, others, [x509.load_der_x509_certificate(root) for root in roots]):
         raise CallerRefused(f"the certificate of {identity} does not lead to a root that is trusted now")
     return ControlPeer(identity, not_before(leaf), not_after(leaf), leaf.serial_number, attested_at(leaf))
-
-
-def svid_identity(leaf: x509.Certificate) -> SpiffeId:
-    """Raises ValueError for what is no X.509-SVID of a workload (X509-SVID, sections 2, 4 and 5)."""
-    names = _extension(leaf, x509.SubjectAlternativeName)
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
-    if len(uris) != 1:
-        raise ValueError(f"it has {len(uris)} URI names; expected one")
-    identity = SpiffeId.parse(uris[0])
-    if not identity.path:
-        raise ValueError("its SPIFFE ID has no path, as that of a signing authority")
-    constraints = _extension(leaf, x509.BasicConstraints)
-    if constraints is not None and constraints.ca:
-        raise ValueError("it is a CA certificate")
-    usage = _extension(leaf, x509.KeyUsage)
-    if usage is None or not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
-        raise ValueError("its key usage is not that of a leaf (digitalSignature, and neither keyCertSign nor cRLSign)")
-    extended = _extension(leaf, x509.ExtendedKeyUsage)
-    if extended is not None and not set(extended) >= _USAGES:
-        raise ValueError("its extended key usage lacks server or client authentication")
-    return identity
 
 
 def address_of(peer: str) -> str:
@@ -100,10 +74,3 @@ def _certificates(context: AuthContext) -> tuple[x509.Certificate, list[x509.Cer
     except ValueError as error:
         raise CallerRefused("the caller has no certificate that can be read") from error
     return leaf, [each for each in others if each != leaf]
-
-
-def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None

@@ -115,7 +115,7 @@ def anchored(chain: Sequence[bytes], trust: TrustBundles) -> tuple[bytes, ...]:
 
 
 def svid_of(der: bytes) -> Svid:
-    """Parse a leaf and apply the rules for leaves.  Raises CertificateRejected."""
+    """Parse a leaf (DER) and apply the rules for leaves.  Raises CertificateRejected, which is a ValueError."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
