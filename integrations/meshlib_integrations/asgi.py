@@ -56,14 +56,9 @@ class MeshMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "http" or kind == "websocket":  # a tuple would be slower, and this runs for every request
-            await self._serve(scope, receive, send)
-        elif kind == "lifespan":
-            await _Lifespan(self, receive, send).run(scope)
-        else:
-            await self.app(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if kind != "http" and kind != "websocket":  # a tuple would be slower, and this runs for every request
+            await self._pass(scope, receive, send)
+            return
         if self._started_in != os.getpid():
             await self._begin_late(scope)
         target = _target(scope)
@@ -91,7 +86,8 @@ class MeshMiddleware:
             _retarget(scope, serving.target)
         if connection.peer is not None:
             # The caller's URL says http: encryption between meshes' ends is not the applications' business, redirects are.
-            scope["scheme"] = _PLAIN_SCHEMES.get(scope.get("scheme", "http"), scope.get("scheme", "http"))
+            scheme = scope.get("scheme", "http")
+            scope["scheme"] = _PLAIN_SCHEMES.get(scheme, scheme)
         inspection = serving.inspection
         assert inspection is not None  # there is one without a refusal
         if inspection.header_changes:
@@ -101,6 +97,13 @@ class MeshMiddleware:
         if serving.close and _has_connection(scope):
             send = closing(send)
         with serving:
+            await self.app(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What is no request."""
+        if scope["type"] == "lifespan":
+            await _Lifespan(self, receive, send).run(scope)
+        else:
             await self.app(scope, receive, send)
 
     async def begin(self, app: Application, state: dict[str, Any] | None) -> None:

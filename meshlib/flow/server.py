@@ -70,7 +70,8 @@ def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLIC
             return refusal
     context = read_context(request, now)
     context.peer = peer
-    context.claims = inspection.claims
+    if inspection.metadata:
+        context.claims = inspection.claims
     context.path = inspection.path
     yield Handle(context, inspection)
     return None

@@ -98,9 +98,9 @@ def _allow(engine: Engine) -> Step:
         policy = match(inspection)
         if policy is None:
             return nothing
-        inspection.metadata.setdefault(RBAC_METADATA, {}).update(
-            enforced_effective_policy_id=policy, enforced_engine_result="allowed"
-        )
+        found = inspection.metadata.setdefault(RBAC_METADATA, {})
+        found["enforced_effective_policy_id"] = policy
+        found["enforced_engine_result"] = "allowed"
         return None
 
     return step

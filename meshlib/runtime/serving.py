@@ -74,7 +74,8 @@ class Inbound:
         """Begin a request.  While there is a `Serving.pending` check, have it asked; then look at `Serving.refusal`, and
         run the application inside of ``with`` if there is none.
         """
-        return Serving(self, server_flow(request, time.monotonic(), self.plan(request.connection.local_port)), request)
+        plan = self._plans.get(request.connection.local_port, self._elsewhere)  # `plan`, for every request
+        return Serving(self, server_flow(request, time.monotonic(), plan), request)
 
     @property
     def refused(self) -> int:
@@ -87,10 +88,8 @@ class Inbound:
             return self._idle.wait_for(lambda: self.active == 0, timeout)
 
     def left(self) -> None:
-        with self.lock:
-            self.active -= 1
-            self.served += 1
-        if self.draining and self.active == 0:
+        """A request has ended while this process is draining."""
+        if self.active == 0:
             with self._idle:
                 self._idle.notify_all()
 
@@ -198,7 +197,12 @@ class Serving:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._inbound.left()
+        inbound = self._inbound
+        with inbound.lock:
+            inbound.active -= 1
+            inbound.served += 1
+        if inbound.draining:
+            inbound.left()
         try:
             CURRENT.reset(self._token)
         except ValueError:
