@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, compile_listener
+from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.listener import InboundListener
 from meshlib.model.snapshot import Snapshot
 from meshlib.policy.jwt_keys import KeySource
@@ -54,6 +55,13 @@ class Enforcement:
             changed = True
         if changed:
             self._inbound.publish({port: plan for port, (_, plan) in self._compiled.items()}, self._unlisted)
+
+    @property
+    def key_sets(self) -> frozenset[str]:
+        """Where the providers of what is in force have their keys (``jwks_uri``)."""
+        filters = [each for listener, _ in self._compiled.values() for each in listener.filters]
+        providers = [known for each in filters if isinstance(each, JwtAuthentication) for known in each.providers.values()]
+        return frozenset(provider.jwks_uri for provider in providers if provider.jwks_uri)
 
     def knows(self, port: int) -> bool:
         """Whether it is known what holds for a port."""

@@ -99,6 +99,7 @@ class Process:
         self.client.destinations.publish(snapshot)
         self._authorizers.publish(snapshot)
         self._enforcement.publish(snapshot)
+        self._keys.retain(self._enforcement.key_sets)
 
 
 class Processes:
