@@ -1,17 +1,19 @@
 """The client's side of a call: the order of mechanisms, written once.
 
-    path → route → overall deadline → cluster → request limit → [ endpoint → attempt → worth a retry? → budget → backoff ]
+    path → route → fault → overall deadline → cluster → request limit → alterations → [ endpoint → attempt → worth a retry? → budget → backoff ]
         → outcome
 
 Each stands where it does for a reason:
 
 1. **Path** in its canonical form: routes look at it, and it is what goes on the wire, as in Envoy, so both sides see the same.
-   Then the **route**: everything after it is its policy.  A direct response ends the call before it can use anything up.
+   Then the **route**: everything after it is its policy.  **Faults** come before all else that a route does, as in Envoy:
+   they are not retried, and what they delay does not use up the route's timeout.  A response of the route's own ends the
+   call before it can use anything up.
 2. **Deadline** next, before anything may wait: it covers every retry and every backoff (Envoy's route timeout), and it is the
    tightest of the route's, the caller's, and what is left of the request that this process is serving.
 3. **Cluster**: one draw of the weighted split.  Retries keep it, as in Envoy, or a 1 % canary would get more than 1 %.
 4. **Request limit** outside of the retry loop: a call counts once, however often it is tried, and one that is refused here
-   costs nothing.
+   costs nothing.  Then the **alterations** of path, host and headers, once: every try sends the same.
 5. **Endpoint** inside of the loop: each try balances anew and avoids the hosts that have already failed this call, and those
    that refused anybody's connection a moment ago.
 6. **Budget** after the policy has said yes and before any waiting: a retry holds its slot from then until it is decided, so a
@@ -31,25 +33,24 @@ from dataclasses import replace
 from typing import Any
 
 from meshlib import errors
-from meshlib.flow.commands import Attempt, Command, Sleep
+from meshlib.flow.alterations import Alterations, Share
+from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt, Command, Sleep
 from meshlib.flow.destination import Destination, Plan
 from meshlib.flow.record import CallRecord
 from meshlib.flow.upstream import Upstream
-from meshlib.model.call import Call, Overrides
+from meshlib.model.call import Call, Headers, Overrides
 from meshlib.model.cluster import Discovery
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.policy.balancing import Host
+from meshlib.policy.fault import drawn_delay, is_aborted
+from meshlib.policy.local_reply import LocalReply
 from meshlib.policy.paths import canonical_text
 from meshlib.policy.retrying import Retry, backoff, strategy_wait
 from meshlib.policy.rng import Rng
 from meshlib.wire.errors import NoIdentity, TlsFailed
 
 ClientFlow = Generator[Command, "Outcome | float", "Served | None"]
-
-ATTEMPT_COUNT = b"x-envoy-attempt-count"
-EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
-"""What is left for this try, in milliseconds: the callee's own calls are bounded by it (Envoy sets the same header)."""
 
 _ATTEMPT_HEADERS = tuple(((ATTEMPT_COUNT, str(number).encode()),) for number in range(32))
 _PASSTHROUGH = Discovery.PASSTHROUGH
@@ -75,11 +76,13 @@ class Lease:
 class Served:
     """How a flow ends well: the last outcome, and the lease to release (None when nothing is held).
 
+    ``headers`` are set when they are not those of the outcome: the route has changed them, or the response is its own.
+
     ``limit`` is set when the attempt had less time than the call: a response that has begun is bounded by the call's deadline
     (None: by none) and its name, and no longer by the timeout of one try, as in Envoy.
     """
 
-    __slots__ = ("body", "lease", "limit", "outcome")
+    __slots__ = ("body", "headers", "lease", "limit", "outcome")
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class Served:
         self.outcome = outcome
         self.lease = lease
         self.body = body
+        self.headers: Headers | None = None
         self.limit = limit
 
 
@@ -104,11 +108,16 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
     if plan is None:
         raise errors.RouteNotFound(f"no route of {call.authority} matches {call.method} {call.path}", authority=call.authority)
     record.route = plan.name
-    if plan.direct is not None:
-        record.status = plan.direct.status
-        return Served(Outcome(call.started, status=plan.direct.status), None, plan.direct.body)
-
-    name = plan.only or plan.pick(rng)
+    altered = plan.alterations
+    share: Share | None = None
+    if altered is None:
+        name = plan.only or plan.pick(rng)
+    else:
+        share = altered.draw(rng)
+        reply = yield from _without_upstream(altered, share, call, record, rng)
+        if reply is not None:
+            return reply
+        name = share.name
     upstream = plan.upstreams.get(name)
     if upstream is None or upstream.error:
         reason = upstream.error if upstream is not None else "it is not configured"
@@ -118,10 +127,60 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
     record.use(upstream)
     cluster = upstream.cluster
     if cluster.discovery is _PASSTHROUGH:
+        if altered is not None and share is not None and altered.changes(share):
+            raise _unalterable(call, plan, name)
         return None
     if upstream.active >= cluster.circuit_breakers.max_requests:
         raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
-    return (yield from _Tries(call, plan, upstream, record, count=destination.attempt_count_header).run(rng))
+    if altered is not None and share is not None:
+        altered.apply(call, share)
+    served = yield from _Tries(call, plan, upstream, record, count=destination.attempt_count_header).run(rng)
+    if share is not None and share.response is not None:
+        served.headers = share.response(served.outcome.headers)
+    return served
+
+
+def _without_upstream(
+    altered: Alterations, share: Share, call: Call, record: CallRecord, rng: Rng
+) -> Generator[Command, Outcome | float, Served | None]:
+    """What comes before a route's destinations, or in their place: faults, and responses of its own."""
+    reply: LocalReply | None = None
+    if altered.fault is not None:
+        pause = drawn_delay(altered.fault, rng)
+        if pause:
+            record.flag("DI")
+            yield from _hold_up(pause, call, record)
+        if is_aborted(altered.fault, rng):
+            record.flag("FI")
+            reply = altered.aborted(call, share)
+    if reply is None:
+        reply = altered.answered(call, share)
+    if reply is None:
+        return None
+    record.status = reply.status
+    served = Served(Outcome(call.started, status=reply.status), None, reply.body)
+    served.headers = reply.headers
+    return served
+
+
+def _hold_up(pause: float, call: Call, record: CallRecord) -> Generator[Command, Outcome | float, None]:
+    """An injected delay.  The route's timeout begins after it, the caller's deadline does not."""
+    deadline = call.deadline
+    woken = yield Sleep(pause if deadline is None else max(min(pause, deadline - call.started), 0.0))
+    assert isinstance(woken, float)
+    if deadline is not None and woken >= deadline:
+        raise reset_error(Outcome(woken, reset=Reset.TIMEOUT, sent=False, timeout=call.deadline_name), record, call)
+    call.started = woken
+
+
+def _unalterable(call: Call, plan: Plan, name: str) -> errors.RouteError:
+    return errors.RouteError(
+        "the route changes headers, path or host, but what it leads to is called by the application's own transport: "
+        "leave the changes out, or give the ServiceEntry a resolution (STATIC or DNS)",
+        authority=call.authority,
+        route=plan.name,
+        cluster=name,
+    )
 
 
 class _Tries:

@@ -6,6 +6,10 @@ from meshlib.errors import TimeoutName
 from meshlib.model.cluster import Cluster
 from meshlib.policy.balancing import Host
 
+ATTEMPT_COUNT = b"x-envoy-attempt-count"
+EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
+"""What is left for this try, in milliseconds: the callee's own calls are bounded by it (Envoy sets the same header)."""
+
 
 class Attempt:
     """Send the request to `host` and come back with an `Outcome` once response headers are there or it failed.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from meshlib.flow.alterations import alterations_of
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
-from meshlib.model.route import DirectResponse, Forward, Route
+from meshlib.model.route import NO_CHANGES, Forward, HeaderChanges, Route
 from meshlib.model.snapshot import Target
 from meshlib.policy.retrying import Retry
 from meshlib.policy.rng import Rng
@@ -16,13 +17,14 @@ from meshlib.policy.routing import Router, Split
 class Plan:
     """What to do once a route has matched."""
 
-    __slots__ = ("direct", "name", "only", "per_try", "retry", "route", "split", "timeout", "upstreams")
+    __slots__ = ("alterations", "name", "only", "per_try", "retry", "route", "split", "timeout", "upstreams")
 
-    def __init__(self, route: Route, upstreams: Mapping[str, Upstream]) -> None:
+    def __init__(self, route: Route, upstreams: Mapping[str, Upstream], host: HeaderChanges = NO_CHANGES) -> None:
+        """`host`: what the route's virtual host does to headers.  Raises ValueError for a rewrite that cannot be compiled."""
         action = route.action
         self.route = route
         self.name = route.name
-        self.direct = action if isinstance(action, DirectResponse) else None
+        self.alterations = alterations_of(route, host)
         self.upstreams = upstreams
         self.split: Split | None = None
         self.only = ""  # the one cluster there is, if there is one: then nothing needs to be drawn
@@ -56,7 +58,7 @@ class Destination:
         self.upstreams = upstreams
         self.attempt_count_header = host.attempt_count_header
         self._router = Router(host)
-        self._plans = tuple(Plan(route, upstreams) for route in host.routes)
+        self._plans = tuple(Plan(route, upstreams, host.headers) for route in host.routes)
 
     def plan(self, call: Call, rng: Rng) -> Plan | None:
         """The plan of the first route that matches."""

@@ -102,21 +102,64 @@ class RetryPolicy:
     max_interval: float = 0.25
 
 
+HeaderAction = Literal["append", "add_if_absent", "overwrite", "overwrite_if_exists"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderValue:
+    """Envoy ``HeaderValueOption``; the name is in lower case.  Without `keep_empty` an empty value adds nothing."""
+
+    name: bytes
+    value: bytes
+    action: HeaderAction = "append"
+    keep_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChanges:
+    """What one level (destination, route, virtual host) does to headers, each way; names to remove are in lower case."""
+
+    request_add: tuple[HeaderValue, ...] = ()
+    request_remove: tuple[bytes, ...] = ()
+    response_add: tuple[HeaderValue, ...] = ()
+    response_remove: tuple[bytes, ...] = ()
+
+
+NO_CHANGES = HeaderChanges()
+
+
 @dataclass(frozen=True, slots=True)
 class WeightedCluster:
-    """One share of a split; weights are relative to their sum."""
+    """One share of a split; weights are relative to their sum.  `authority`: replaces the Host header, if not empty."""
 
     name: str
     weight: int = 1
+    headers: HeaderChanges = NO_CHANGES
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Substitution:
+    """Envoy ``RegexMatchAndSubstitute``: all matches of an RE2 expression; ``\\1`` in `replacement` is its first group."""
+
+    pattern: str
+    replacement: str
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send it upstream.  `timeout`: seconds for the whole call with its retries; 0: none."""
+    """Send it upstream.  `timeout`: seconds for the whole call with its retries; 0: none.
+
+    `prefix_rewrite` replaces what the route's path condition has matched (all of the path if that is no prefix), `regex_rewrite`
+    works on the path without its query; at most one of them.  `authority`: replaces the Host header, if not empty.
+    """
 
     clusters: tuple[WeightedCluster, ...]
     timeout: float = 0.0
     retry: RetryPolicy | None = None
+    prefix_rewrite: str = ""
+    regex_rewrite: Substitution | None = None
+    authority: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +171,40 @@ class DirectResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class Redirect:
+    """Answer with another URL (Envoy ``RedirectAction``).  Empty, and port 0: as requested.
+
+    `path` replaces the path, `prefix_rewrite` what the route's path condition has matched; at most one of them.
+    """
+
+    status: int = 301
+    scheme: str = ""
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    prefix_rewrite: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Failures made on purpose: first the delay, then the abort, each drawn by itself (Envoy ``HTTPFault``).
+
+    Delay in seconds, fractions 0..1.  `http_status` or `grpc_status` is given if there is an abort.
+    """
+
+    delay: float = 0.0
+    delay_fraction: float = 0.0
+    http_status: int = 0
+    grpc_status: int | None = None
+    abort_fraction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class NonForwarding:
     """Only for the server side of grpcio: a client that meets one has no destination."""
 
 
-Action = Forward | DirectResponse | NonForwarding
+Action = Forward | DirectResponse | Redirect | NonForwarding
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +214,8 @@ class Route:
     name: str
     match: RouteMatch
     action: Action
+    headers: HeaderChanges = NO_CHANGES
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +226,7 @@ class VirtualHost:
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
     attempt_count_header: bool = False  # include_request_attempt_count: x-envoy-attempt-count on each attempt
+    headers: HeaderChanges = NO_CHANGES
 
 
 @dataclass(frozen=True, slots=True)

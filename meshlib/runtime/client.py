@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 
 from meshlib import errors
 from meshlib.errors import TimeoutName
-from meshlib.flow.client import ATTEMPT_COUNT, EXPECTED_TIMEOUT, ClientFlow, Lease, Served, client_flow
-from meshlib.flow.commands import Attempt
+from meshlib.flow.client import ClientFlow, Lease, Served, client_flow
+from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
 from meshlib.model.call import Call
@@ -110,7 +110,7 @@ class Client:
             destination = await self._aresolve(request)
         if destination is None:
             return None
-        call, record, headers = self._begin(request, began)
+        call, record, _ = self._begin(request, began)
         loop = asyncio.get_running_loop()
         last: AsyncResponse | None = None
 
@@ -119,7 +119,7 @@ class Client:
             if last is not None:
                 last.abandon()
                 last = None
-            head = _head(request, call.path, headers, attempt)
+            head = _head(request, call, attempt)
             try:
                 last = response = await self._pools.for_loop(attempt.host, attempt.cluster, loop).send(
                     head,
@@ -145,7 +145,7 @@ class Client:
             return None
         if served.lease is not None and last is not None:
             self._hold(served, served.lease, last)
-        return AsyncExchange(call, record, last, served.outcome.status, served.body)
+        return AsyncExchange(call, record, last, served)
 
     def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
         """The same, blocking the calling thread."""
@@ -156,7 +156,7 @@ class Client:
             destination = self._resolve(request)
         if destination is None:
             return None
-        call, record, headers = self._begin(request, began)
+        call, record, _ = self._begin(request, began)
         last: BlockingResponse | None = None
 
         def send(attempt: Attempt) -> Outcome:
@@ -164,7 +164,7 @@ class Client:
             if last is not None:
                 last.close()
                 last = None
-            head = _head(request, call.path, headers, attempt)
+            head = _head(request, call, attempt)
             try:
                 last = response = self._pools.blocking(attempt.host, attempt.cluster).send(
                     head,
@@ -190,7 +190,7 @@ class Client:
             return None
         if served.lease is not None and last is not None:
             self._hold(served, served.lease, last)
-        return Exchange(call, record, last, served.outcome.status, served.body)
+        return Exchange(call, record, last, served)
 
     # --- calls in another protocol than HTTP/1.1, whose tries are made elsewhere
 
@@ -383,10 +383,11 @@ class Client:
         response.on_close = release
 
 
-def _head(request: Request, target: str, headers: list[tuple[bytes, bytes]], attempt: Attempt) -> bytes:
+def _head(request: Request, call: Call, attempt: Attempt) -> bytes:
+    """Path, host and headers are the call's: the route may have changed them."""
     more = attempt.headers
-    sent = [*headers, *more] if more else headers
-    return encode_head(request.method, target, sent, authority=request.host_header, body_length=request.length)
+    sent = [*call.headers, *more] if more else call.headers
+    return encode_head(request.method, call.path, sent, authority=call.host, body_length=request.length)
 
 
 def _limit(request: Request) -> float | None:

@@ -62,11 +62,12 @@ class GrpcTry(NamedTuple):
 
 
 class RouteAnswers(errors.RouteError):
-    """The route has no cluster but an answer of its own (a VirtualService's directResponse)."""
+    """The route has an answer of its own (a VirtualService's directResponse, redirect, or injected fault)."""
 
-    def __init__(self, message: str, *, http_status: int = 0, **fields: Any) -> None:
+    def __init__(self, message: str, *, http_status: int = 0, grpc_status: int = 2, **fields: Any) -> None:
         super().__init__(message, **fields)
         self.http_status = http_status
+        self.grpc_status = grpc_status  # what the answer says in gRPC's terms
 
 
 class GrpcClient:

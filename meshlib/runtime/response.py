@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
 from meshlib.errors import CallError
-from meshlib.flow.client import reset_error
+from meshlib.flow.client import Served, reset_error
 from meshlib.flow.record import CallRecord
 from meshlib.model.call import Call, Headers
 from meshlib.runtime.http.aio_response import AsyncResponse
@@ -21,21 +21,23 @@ E = TypeVar("E", AsyncResponse, BlockingResponse)
 class _Exchange(Generic[E]):
     """The part that does not wait."""
 
-    __slots__ = ("_body", "_call", "_engine", "record", "status")
+    __slots__ = ("_body", "_call", "_engine", "_headers", "record", "status")
 
-    def __init__(self, call: Call, record: CallRecord, engine: E | None, status: int, body: bytes = b"") -> None:
+    def __init__(self, call: Call, record: CallRecord, engine: E | None, served: Served) -> None:
         self._call = call
         self._engine: E | None = engine
-        self._body = body
+        self._body = served.body
+        self._headers = served.headers
         self.record = record
-        self.status = status
+        self.status = served.outcome.status
 
     def whole(self, body: bytes) -> Response:
         """What a native call gives back; `body` is all of it."""
         engine = self._engine
         if engine is None:
-            return Response(self.status, _local_headers(body), body, self.record, reason=b"", http_version=b"HTTP/1.1")
-        return Response(self.status, engine.headers, body, self.record, reason=engine.reason, http_version=engine.http_version)
+            return Response(self.status, self.headers, body, self.record, reason=b"", http_version=b"HTTP/1.1")
+        headers = engine.headers if self._headers is None else self._headers
+        return Response(self.status, headers, body, self.record, reason=engine.reason, http_version=engine.http_version)
 
     @property
     def reason(self) -> bytes:
@@ -43,8 +45,10 @@ class _Exchange(Generic[E]):
 
     @property
     def headers(self) -> Headers:
-        """Raw pairs in wire order."""
-        return self._engine.headers if self._engine is not None else _local_headers(self._body)
+        """Raw pairs in wire order, as the route's header operations leave them."""
+        if self._headers is not None:
+            return self._headers
+        return self._engine.headers if self._engine is not None else ()
 
     @property
     def http_version(self) -> bytes:
@@ -65,11 +69,6 @@ class _Exchange(Generic[E]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.record!r}>"
-
-
-def _local_headers(body: bytes) -> Headers:
-    length = (b"content-length", b"%d" % len(body))
-    return [(b"content-type", b"text/plain"), length] if body else [length]
 
 
 class AsyncExchange(_Exchange[AsyncResponse]):

@@ -31,6 +31,8 @@ FILES = (
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2",
     "envoy.config.route.v3.route_pb2",
     "envoy.config.route.v3.route_components_pb2",
+    "envoy.extensions.filters.common.fault.v3.fault_pb2",
+    "envoy.extensions.filters.http.fault.v3.fault_pb2",
     "envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2",
     "envoy.config.listener.v3.api_listener_pb2",
     "envoy.config.listener.v3.listener_components_pb2",

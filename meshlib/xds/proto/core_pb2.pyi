@@ -257,6 +257,14 @@ class RegexMatcher(_message.Message):
     regex: str
     def __init__(self, regex: _Optional[str] = ...) -> None: ...
 
+class RegexMatchAndSubstitute(_message.Message):
+    __slots__ = ("pattern", "substitution")
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    SUBSTITUTION_FIELD_NUMBER: _ClassVar[int]
+    pattern: RegexMatcher
+    substitution: str
+    def __init__(self, pattern: _Optional[_Union[RegexMatcher, _Mapping]] = ..., substitution: _Optional[str] = ...) -> None: ...
+
 class StringMatcher(_message.Message):
     __slots__ = ("exact", "prefix", "suffix", "safe_regex", "contains", "ignore_case")
     EXACT_FIELD_NUMBER: _ClassVar[int]

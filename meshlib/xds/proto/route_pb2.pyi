@@ -62,7 +62,14 @@ class VirtualHost(_message.Message):
     def __init__(self, name: _Optional[str] = ..., domains: _Optional[_Iterable[str]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., require_tls: _Optional[_Union[VirtualHost.TlsRequirementType, str]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ..., include_request_attempt_count: bool = ..., include_attempt_count_in_response: bool = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("name", "match", "route", "redirect", "direct_response", "non_forwarding_action", "metadata", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove")
+    __slots__ = ("name", "match", "route", "redirect", "direct_response", "non_forwarding_action", "metadata", "typed_per_filter_config", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove")
+    class TypedPerFilterConfigEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _any_pb2.Any
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     MATCH_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +77,7 @@ class Route(_message.Message):
     DIRECT_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     NON_FORWARDING_ACTION_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    TYPED_PER_FILTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _ClassVar[int]
     REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _ClassVar[int]
@@ -81,11 +89,12 @@ class Route(_message.Message):
     direct_response: DirectResponseAction
     non_forwarding_action: NonForwardingAction
     metadata: _core_pb2.Metadata
+    typed_per_filter_config: _containers.MessageMap[str, _any_pb2.Any]
     request_headers_to_add: _containers.RepeatedCompositeFieldContainer[_core_pb2.HeaderValueOption]
     request_headers_to_remove: _containers.RepeatedScalarFieldContainer[str]
     response_headers_to_add: _containers.RepeatedCompositeFieldContainer[_core_pb2.HeaderValueOption]
     response_headers_to_remove: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., match: _Optional[_Union[RouteMatch, _Mapping]] = ..., route: _Optional[_Union[RouteAction, _Mapping]] = ..., redirect: _Optional[_Union[RedirectAction, _Mapping]] = ..., direct_response: _Optional[_Union[DirectResponseAction, _Mapping]] = ..., non_forwarding_action: _Optional[_Union[NonForwardingAction, _Mapping]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., match: _Optional[_Union[RouteMatch, _Mapping]] = ..., route: _Optional[_Union[RouteAction, _Mapping]] = ..., redirect: _Optional[_Union[RedirectAction, _Mapping]] = ..., direct_response: _Optional[_Union[DirectResponseAction, _Mapping]] = ..., non_forwarding_action: _Optional[_Union[NonForwardingAction, _Mapping]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., typed_per_filter_config: _Optional[_Mapping[str, _any_pb2.Any]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RouteMatch(_message.Message):
     __slots__ = ("prefix", "path", "safe_regex", "path_separated_prefix", "case_sensitive", "runtime_fraction", "headers", "query_parameters", "grpc")
@@ -141,12 +150,22 @@ class HeaderMatcher(_message.Message):
 class WeightedCluster(_message.Message):
     __slots__ = ("clusters",)
     class ClusterWeight(_message.Message):
-        __slots__ = ("name", "weight")
+        __slots__ = ("name", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove", "host_rewrite_literal")
         NAME_FIELD_NUMBER: _ClassVar[int]
         WEIGHT_FIELD_NUMBER: _ClassVar[int]
+        REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _ClassVar[int]
+        REQUEST_HEADERS_TO_REMOVE_FIELD_NUMBER: _ClassVar[int]
+        RESPONSE_HEADERS_TO_ADD_FIELD_NUMBER: _ClassVar[int]
+        RESPONSE_HEADERS_TO_REMOVE_FIELD_NUMBER: _ClassVar[int]
+        HOST_REWRITE_LITERAL_FIELD_NUMBER: _ClassVar[int]
         name: str
         weight: _wrappers_pb2.UInt32Value
-        def __init__(self, name: _Optional[str] = ..., weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+        request_headers_to_add: _containers.RepeatedCompositeFieldContainer[_core_pb2.HeaderValueOption]
+        request_headers_to_remove: _containers.RepeatedScalarFieldContainer[str]
+        response_headers_to_add: _containers.RepeatedCompositeFieldContainer[_core_pb2.HeaderValueOption]
+        response_headers_to_remove: _containers.RepeatedScalarFieldContainer[str]
+        host_rewrite_literal: str
+        def __init__(self, name: _Optional[str] = ..., weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., request_headers_to_remove: _Optional[_Iterable[str]] = ..., response_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., response_headers_to_remove: _Optional[_Iterable[str]] = ..., host_rewrite_literal: _Optional[str] = ...) -> None: ...
     CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     clusters: _containers.RepeatedCompositeFieldContainer[WeightedCluster.ClusterWeight]
     def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ...) -> None: ...
@@ -186,7 +205,7 @@ class RetryPolicy(_message.Message):
     def __init__(self, retry_on: _Optional[str] = ..., num_retries: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., per_try_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., per_try_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_host_predicate: _Optional[_Iterable[_Union[RetryPolicy.RetryHostPredicate, _Mapping]]] = ..., host_selection_retry_max_attempts: _Optional[int] = ..., retriable_status_codes: _Optional[_Iterable[int]] = ..., retry_back_off: _Optional[_Union[RetryPolicy.RetryBackOff, _Mapping]] = ...) -> None: ...
 
 class RouteAction(_message.Message):
-    __slots__ = ("cluster", "weighted_clusters", "cluster_not_found_response_code", "timeout", "retry_policy", "max_stream_duration", "max_grpc_timeout")
+    __slots__ = ("cluster", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "timeout", "retry_policy", "max_stream_duration", "max_grpc_timeout")
     class ClusterNotFoundResponseCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SERVICE_UNAVAILABLE: _ClassVar[RouteAction.ClusterNotFoundResponseCode]
@@ -205,6 +224,9 @@ class RouteAction(_message.Message):
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_NOT_FOUND_RESPONSE_CODE_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_REWRITE_FIELD_NUMBER: _ClassVar[int]
+    REGEX_REWRITE_FIELD_NUMBER: _ClassVar[int]
+    HOST_REWRITE_LITERAL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     RETRY_POLICY_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAM_DURATION_FIELD_NUMBER: _ClassVar[int]
@@ -212,11 +234,14 @@ class RouteAction(_message.Message):
     cluster: str
     weighted_clusters: WeightedCluster
     cluster_not_found_response_code: RouteAction.ClusterNotFoundResponseCode
+    prefix_rewrite: str
+    regex_rewrite: _core_pb2.RegexMatchAndSubstitute
+    host_rewrite_literal: str
     timeout: _duration_pb2.Duration
     retry_policy: RetryPolicy
     max_stream_duration: RouteAction.MaxStreamDuration
     max_grpc_timeout: _duration_pb2.Duration
-    def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., max_stream_duration: _Optional[_Union[RouteAction.MaxStreamDuration, _Mapping]] = ..., max_grpc_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., prefix_rewrite: _Optional[str] = ..., regex_rewrite: _Optional[_Union[_core_pb2.RegexMatchAndSubstitute, _Mapping]] = ..., host_rewrite_literal: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., max_stream_duration: _Optional[_Union[RouteAction.MaxStreamDuration, _Mapping]] = ..., max_grpc_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RedirectAction(_message.Message):
     __slots__ = ("https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite", "response_code", "strip_query")
@@ -265,3 +290,29 @@ class NonForwardingAction(_message.Message):
 class PreviousHostsPredicate(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class HTTPFault(_message.Message):
+    __slots__ = ("delay", "abort")
+    DELAY_FIELD_NUMBER: _ClassVar[int]
+    ABORT_FIELD_NUMBER: _ClassVar[int]
+    delay: FaultDelay
+    abort: FaultAbort
+    def __init__(self, delay: _Optional[_Union[FaultDelay, _Mapping]] = ..., abort: _Optional[_Union[FaultAbort, _Mapping]] = ...) -> None: ...
+
+class FaultDelay(_message.Message):
+    __slots__ = ("fixed_delay", "percentage")
+    FIXED_DELAY_FIELD_NUMBER: _ClassVar[int]
+    PERCENTAGE_FIELD_NUMBER: _ClassVar[int]
+    fixed_delay: _duration_pb2.Duration
+    percentage: _core_pb2.FractionalPercent
+    def __init__(self, fixed_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., percentage: _Optional[_Union[_core_pb2.FractionalPercent, _Mapping]] = ...) -> None: ...
+
+class FaultAbort(_message.Message):
+    __slots__ = ("http_status", "grpc_status", "percentage")
+    HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
+    GRPC_STATUS_FIELD_NUMBER: _ClassVar[int]
+    PERCENTAGE_FIELD_NUMBER: _ClassVar[int]
+    http_status: int
+    grpc_status: int
+    percentage: _core_pb2.FractionalPercent
+    def __init__(self, http_status: _Optional[int] = ..., grpc_status: _Optional[int] = ..., percentage: _Optional[_Union[_core_pb2.FractionalPercent, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,136 @@
+"""What a route does to a call besides sending it somewhere; compiled once, and absent for a route that does nothing of it.
+
+    fault → (answer of the route's own | request headers → path → Host → upstream) → response headers
+
+Envoy's order: faults come before the router, so they are neither retried nor counted against the cluster, and responses of
+the route's own have its response headers, too, but not those of a destination that was never chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT
+from meshlib.model.call import Call
+from meshlib.model.route import (
+    NO_CHANGES,
+    DirectResponse,
+    Fault,
+    Forward,
+    HeaderChanges,
+    Redirect,
+    Route,
+    WeightedCluster,
+)
+from meshlib.policy.fault import ABORTED
+from meshlib.policy.header_mutation import HeaderEdit, compile_request_edit, compile_response_edit
+from meshlib.policy.local_reply import LocalReply, local_reply
+from meshlib.policy.rewriting import compile_location, compile_rewrite
+from meshlib.policy.rng import Rng
+from meshlib.policy.routing import Split
+
+ORIGINAL_PATH = b"x-envoy-original-path"
+ORIGINAL_HOST = b"x-envoy-original-host"
+_SCHEME = "http"
+"""Of every call that a route gets to see: what is encrypted by its caller goes by without one."""
+
+
+class Share:
+    """One destination of the route: its cluster, and the changes that come with it."""
+
+    __slots__ = ("authority", "name", "request", "response")
+
+    def __init__(self, cluster: WeightedCluster, authority: str, levels: tuple[HeaderChanges, ...]) -> None:
+        """`authority`: the route's own, which a destination's takes the place of; `levels`: the route's and wider ones."""
+        self.name = cluster.name
+        self.authority = cluster.authority or authority
+        self.request: HeaderEdit | None = compile_request_edit((cluster.headers, *levels))
+        self.response: HeaderEdit | None = compile_response_edit((cluster.headers, *levels))
+
+
+class Alterations:
+    """Of one route."""
+
+    __slots__ = ("_rewrite", "_shares", "_split", "answer", "fault")
+
+    def __init__(self, route: Route, levels: tuple[HeaderChanges, ...]) -> None:
+        """Raises ValueError for a rewrite that RE2 does not take."""
+        action = route.action
+        self.fault: Fault | None = route.fault
+        self.answer = _compile_answer(route)
+        self._rewrite = compile_rewrite(route.match.path, action) if isinstance(action, Forward) else None
+        clusters = action.clusters if isinstance(action, Forward) else (WeightedCluster(""),)
+        authority = action.authority if isinstance(action, Forward) else ""
+        self._shares = tuple(Share(cluster, authority, levels) for cluster in clusters)
+        # Drawn by place: two shares of one cluster may differ in their headers.
+        self._split = Split(tuple(WeightedCluster(str(place), cluster.weight) for place, cluster in enumerate(clusters)))
+
+    def draw(self, rng: Rng) -> Share:
+        """The share that this call belongs to; one without a cluster if the route answers by itself."""
+        return self._shares[int(self._split.pick(rng)) if len(self._shares) > 1 else 0]
+
+    def changes(self, share: Share) -> bool:
+        """Whether requests or responses of this share become others."""
+        return bool(self._rewrite or share.authority or share.request or share.response)
+
+    def apply(self, call: Call, share: Share) -> None:
+        """Make the request what it is to be upstream."""
+        headers = call.headers
+        if share.request is not None:
+            headers = [pair for pair in share.request(headers) if pair[0].lower() not in _OURS]
+        if share.authority:
+            original = (ORIGINAL_HOST, call.host.encode("latin-1"))
+            headers = [*(pair for pair in headers if pair[0].lower() not in _HOST_HEADERS), original]
+            call.host = share.authority
+        if self._rewrite is not None:
+            original = (ORIGINAL_PATH, call.path.encode("latin-1"))
+            headers = [*(pair for pair in headers if pair[0].lower() != ORIGINAL_PATH), original]
+            call.path = self._rewrite(call.path)
+        call.headers = headers
+
+    def aborted(self, call: Call, share: Share) -> LocalReply:
+        """The response to a call that fails on purpose."""
+        fault = self.fault
+        assert fault is not None
+        return _edited(local_reply(call, fault.http_status or 200, ABORTED, grpc_status=fault.grpc_status), share)
+
+    def answered(self, call: Call, share: Share) -> LocalReply | None:
+        """The route's own response; None: it has none."""
+        return _edited(self.answer(call), share) if self.answer is not None else None
+
+
+def alterations_of(route: Route, host: HeaderChanges) -> Alterations | None:
+    """`host`: what its virtual host does to headers.  None: the route only sends calls on.  Raises ValueError."""
+    action = route.action
+    levels = tuple(level for level in (route.headers, host) if level != NO_CHANGES)
+    if levels or route.fault is not None or isinstance(action, DirectResponse | Redirect):
+        return Alterations(route, levels)
+    if isinstance(action, Forward) and (
+        action.prefix_rewrite
+        or action.regex_rewrite is not None
+        or action.authority
+        or any(cluster.authority or cluster.headers != NO_CHANGES for cluster in action.clusters)
+    ):
+        return Alterations(route, levels)
+    return None
+
+
+def _compile_answer(route: Route) -> Callable[[Call], LocalReply] | None:
+    action = route.action
+    if isinstance(action, DirectResponse):
+        status, body = action.status, action.body
+        return lambda call: local_reply(call, status, body)
+    if isinstance(action, Redirect):
+        location = compile_location(route.match.path, action)
+        moved = action.status
+        return lambda call: local_reply(call, moved, b"", location=location(_SCHEME, call.host, call.path).encode("utf-8"))
+    return None
+
+
+def _edited(reply: LocalReply, share: Share) -> LocalReply:
+    return reply if share.response is None else reply._replace(headers=share.response(reply.headers))
+
+
+_OURS = frozenset({ATTEMPT_COUNT, EXPECTED_TIMEOUT})
+"""Each try says these itself, whatever an operator wants."""
+_HOST_HEADERS = frozenset({b"host", ORIGINAL_HOST})

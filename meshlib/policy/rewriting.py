@@ -1,0 +1,118 @@
+"""Request targets and redirections of a route, as Envoy writes them: text in the place of text, nothing is made canonical."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from meshlib.model.route import Forward, PathMatch, Redirect, Substitution
+
+TargetEdit = Callable[[str], str]
+"""A new target, path and query, from the one that the route has matched."""
+
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def compile_rewrite(match: PathMatch, action: Forward) -> TargetEdit | None:
+    """None: the target stays.  Raises ValueError for an expression or a replacement that RE2 does not take."""
+    if action.prefix_rewrite:
+        return compile_prefix_rewrite(match, action.prefix_rewrite)
+    if action.regex_rewrite is not None:
+        return compile_substitution(action.regex_rewrite)
+    return None
+
+
+def compile_prefix_rewrite(match: PathMatch, replacement: str) -> TargetEdit:
+    """What the condition has matched is replaced: a prefix by its length, everything else is the path as a whole."""
+    if match.kind in ("prefix", "separated"):
+        length = len(match.value)
+        return lambda target: replacement + target[length:]
+
+    def whole(target: str) -> str:
+        _, mark, query = target.partition("?")
+        return replacement + mark + query
+
+    return whole
+
+
+def compile_substitution(substitution: Substitution) -> TargetEdit:
+    """RE2's GlobalReplace on the path; the query stays.  Raises ValueError as `compile_rewrite`."""
+    import re2  # costs 10 ms: only for those who have a regex
+
+    options = re2.Options()
+    options.log_errors = False
+    options.encoding = re2.Options.Encoding.LATIN1
+    try:
+        compiled = re2.compile(substitution.pattern.encode("utf-8"), options)
+    except re2.error as error:
+        raise ValueError(f"{substitution.pattern!r} is no RE2 expression: {error}") from None
+    pieces = parse_replacement(substitution.replacement, compiled.groups)
+
+    def replace(target: str) -> str:
+        path, mark, query = target.partition("?")
+        text = path.encode("latin-1", "replace")
+        made: list[bytes] = []
+        done, last = 0, -1
+        for found in compiled.finditer(text):
+            start, end = found.span()
+            if start == end == last:
+                continue  # an empty match right behind the one before is none
+            made.append(text[done:start])
+            made.extend(piece if isinstance(piece, bytes) else found.group(piece) or b"" for piece in pieces)
+            done = last = end
+        made.append(text[done:])
+        return b"".join(made).decode("latin-1") + mark + query
+
+    return replace
+
+
+def parse_replacement(replacement: str, groups: int) -> tuple[bytes | int, ...]:
+    r"""Literal text and numbers of groups (``\0`` all of the match, ``\\`` a backslash).
+
+    Raises ValueError for another escape, and for a group that the expression does not have.
+    """
+    pieces: list[bytes | int] = []
+    done = 0
+    for escape in _ESCAPE.finditer(replacement):
+        pieces.append(replacement[done : escape.start()].encode("utf-8"))
+        name = escape[1]
+        if name == "\\":
+            pieces.append(b"\\")
+        elif not (name.isascii() and name.isdigit()):
+            raise ValueError(f"{replacement!r}: after a backslash comes the number of a group, or another backslash")
+        elif int(name) > groups:
+            raise ValueError(f"{replacement!r}: there is no group {name}, the expression has {groups}")
+        else:
+            pieces.append(int(name))
+        done = escape.end()
+    pieces.append(replacement[done:].encode("utf-8"))
+    return tuple(piece for piece in pieces if piece != b"")
+
+
+def compile_location(match: PathMatch, redirect: Redirect) -> Callable[[str, str, str], str]:
+    """(scheme, Host header, target) of a request → the URL that it is sent to."""
+    edit = compile_prefix_rewrite(match, redirect.prefix_rewrite) if redirect.prefix_rewrite else None
+    port = f":{redirect.port}" if redirect.port else ""
+
+    def location(scheme: str, host: str, target: str) -> str:
+        wanted = redirect.scheme or scheme
+        if edit is not None:
+            target = edit(target)
+        elif redirect.path:
+            # A query of its own takes the place of the request's.
+            target = redirect.path if "?" in redirect.path else redirect.path + "".join(target.partition("?")[1:])
+        name = redirect.host or _kept_host(host, scheme, wanted, port)
+        return f"{wanted}://{name}{port}{target}"
+
+    return location
+
+
+def _kept_host(host: str, scheme: str, wanted: str, port: str) -> str:
+    """Without its port if there is another one, or if it is the default of a scheme that is left."""
+    colon = host.rfind(":")
+    if colon <= host.rfind("]"):
+        return host
+    if port or (wanted != scheme and host[colon:] == _DEFAULT_PORTS.get(scheme)):
+        return host[:colon]
+    return host
