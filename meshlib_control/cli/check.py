@@ -41,7 +41,7 @@ def analyze(*, texts: Texts, live: bool, namespace: str, suppress: tuple[str, ..
     found = [finding for finding in found if finding.code not in suppress]
     if found or session.form != "table":
         session.emit(found, human=lambda: render.findings(found))
-    output.say(f"{render.summary(found)}." if found else "No findings.")
+    output.say(f"{render.summary(found)}. `meshctl codes CODE` says what a code means." if found else "No findings.")
     click.get_current_context().exit(FAILED if found else OK)
 
 

@@ -110,12 +110,13 @@ def findings(found: Sequence[views.FindingView]) -> RenderableType:
     lines = []
     for finding in found:
         where = f"{finding.file}:{finding.line}: " if finding.file else ""
+        resource = f" ({finding.resource})" if finding.resource else ""
         field = f" {finding.field}" if finding.field else ""
         lines.append(
             Text.assemble(
                 where,
                 (finding.severity, STYLES.get(finding.severity, "")),
-                f" {finding.code} ({finding.resource}){field}: {finding.message}",
+                f" {finding.code}{resource}{field}: {finding.message}",
             )
         )
     return Group(*lines)

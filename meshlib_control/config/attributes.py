@@ -6,6 +6,7 @@ Istio: pkg/config/security/security.go and pilot/pkg/security/authz/model.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Final
 
 HEADERS: Final = "request.headers"
@@ -85,6 +86,10 @@ def attribute_fault(key: str) -> str | None:
             if not starts or not key.endswith("]") or opening >= len(key) - 2:
                 return f"{key!r} needs a name in brackets, as in {prefix}{name}[name]"
             return _name_fault(key, prefix)
+    name, bracket, rest = key.partition("[")
+    close = get_close_matches(name, (HEADERS, CLAIMS) if bracket else (*PLAIN, f"{HEADERS}[]", f"{CLAIMS}[]"), n=1)
+    if close:
+        return f"there is no attribute {key!r}; did you mean {close[0]}{bracket}{rest}?"
     return f"there is no attribute {key!r}; known are {', '.join(sorted(PLAIN))}, {HEADERS}[], {CLAIMS}[] and {METADATA}NAME[]"
 
 

@@ -100,7 +100,7 @@ def _read_chunk(chunk: str, line_offset: int) -> Iterator[Document]:
                     yield document
                 builder = _Builder(line_offset)
     except yaml.YAMLError as error:
-        builder.document.flaws.append(_syntax_flaw(error, line_offset))
+        builder.document.flaws.append(_syntax_flaw(error, chunk, line_offset))
         yield Document(flaws=builder.document.flaws)
     except UnicodeEncodeError as error:
         yield Document(flaws=[Flaw("MSH0001", f"not Unicode text: {error.reason}", (line_offset + 1, 1))])
@@ -108,13 +108,18 @@ def _read_chunk(chunk: str, line_offset: int) -> Iterator[Document]:
         yield Document(flaws=[Flaw("MSH0002", str(error), error.position)])
 
 
-def _syntax_flaw(error: yaml.YAMLError, line_offset: int) -> Flaw:
+def _syntax_flaw(error: yaml.YAMLError, chunk: str, line_offset: int) -> Flaw:
     mark = getattr(error, "problem_mark", None)
     position = (mark.line + line_offset + 1, mark.column + 1) if mark else (line_offset + 1, 1)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
     context = getattr(error, "context", None)
-    hint = "; YAML indents with spaces, not tabs" if "'\\t'" in str(problem) else ""
+    hint = "; YAML indents with spaces, not tabs" if mark and _is_tab(chunk, mark.line, mark.column) else ""
     return Flaw("MSH0001", f"{problem}{f' ({context})' if context else ''}{hint}", position)
+
+
+def _is_tab(chunk: str, line: int, column: int) -> bool:
+    lines = chunk.split("\n", line + 1)
+    return line < len(lines) and lines[line][column : column + 1] == "\t"
 
 
 class _Excess(Exception):

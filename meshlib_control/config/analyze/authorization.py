@@ -122,7 +122,8 @@ def _unaskable(name: str, land: Landscape) -> str:
     if name in providers:
         return ""
     close = get_close_matches(name, providers, n=1)
-    return f"MeshConfig has no extension provider {name}{f' (did you mean {close[0]}?)' if close else ''}"
+    hint = f"did you mean {close[0]}?" if close else "add it to its extensionProviders"
+    return f"MeshConfig has no extension provider {name} ({hint})"
 
 
 def _unknown_authorizer(name: str, land: Landscape) -> str:
@@ -202,7 +203,10 @@ def _check_plaintext(
         if not attributes.needs_peer(key) or negated is (action != "ALLOW"):
             continue
         what = "lets none of them in" if action == "ALLOW" else "holds for all of them"
-        message = f"mTLS is {mode} here, and callers without it prove no identity: this {what}, and under Envoy the opposite"
+        message = (
+            f"mTLS is {mode} here, and callers without it prove no identity: this {what}, and under Envoy the opposite;"
+            " make it STRICT with a PeerAuthentication"
+        )
         yield Problem(path, "MSH0324", message)
 
 
@@ -216,7 +220,7 @@ def _check_tokens(asked: Iterable[Question], resource: ConfigResource, land: Lan
             return
     for path, key, _, _ in asked:
         if key in attributes.TOKEN or key.startswith(f"{attributes.CLAIMS}["):
-            message = "no RequestAuthentication is for these workloads, so no token is verified and nothing is known of any"
+            message = "no RequestAuthentication is for these workloads, so nothing is known of any token; add one"
             yield Problem(path, "MSH0330", message)
 
 

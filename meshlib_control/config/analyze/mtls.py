@@ -74,10 +74,10 @@ def _held(
 
 def _check_conflict(tls: ClientTLSSettings, host: str, held: Mapping[Mode, ConfigResource | None]) -> Iterator[Problem]:
     if tls.mode != "ISTIO_MUTUAL" and (strict := held.get("STRICT")) is not None:
-        message = f"{strict.key} has {host} accept mTLS only, so calls by {tls.mode} are refused"
+        message = f"{strict.key} has {host} accept mTLS only, so calls by {tls.mode} are refused; leave tls out"
         yield Problem(_MODE, "MSH0311", message)
     if tls.mode == "ISTIO_MUTUAL" and (disabled := held.get("DISABLE")) is not None:
-        message = f"{disabled.key} has {host} accept plaintext only, so calls by mTLS fail"
+        message = f"{disabled.key} has {host} accept plaintext only, so calls by mTLS fail; leave tls out"
         yield Problem(_MODE, "MSH0312", message)
 
 
@@ -107,7 +107,7 @@ def _check_doubles(land: Landscape) -> Iterator[Issue]:
         selector = tuple(sorted(selector_of(resource).items()))
         older = first.setdefault((resource.key.namespace, selector), resource)
         if older is not resource:
-            message = f"{older.key} is for the same workloads and older, so this one is not used"
+            message = f"{older.key} is for the same workloads and older, so this one is not used; write one of them"
             yield Issue(resource, Problem(("spec",), "MSH0314", message))
 
 
@@ -126,5 +126,7 @@ def _check_instances(land: Landscape, modes: PeerAuthentications) -> Iterator[Is
                 plain.setdefault(deciding.key, (deciding, []))[1].append(service.host)
     for resource, hosts in plain.values():
         named = ", ".join(sorted(set(hosts)))
-        message = f"{len(hosts)} known instances speak no mTLS, though it is STRICT for them: of {named}"
+        message = (
+            f"{len(hosts)} known instances speak no mTLS, though it is STRICT for them, of {named}: start them with an identity"
+        )
         yield Issue(resource, Problem(("spec", "mtls"), "MSH0313", message))

@@ -66,6 +66,9 @@ def _check_action(spec: AuthorizationPolicy) -> Iterator[Problem]:
     if spec.action != "CUSTOM":
         if spec.provider is not None:
             yield Problem(("provider",), "MSH0160", f"only CUSTOM asks a provider; {spec.action} decides by its rules alone")
+        if spec.action != "ALLOW" and not spec.rules:
+            message = f"{spec.action} without rules never matches and does nothing; write an empty rule {{}} for every request"
+            yield Problem(("rules",), "MSH0151", message)
         return
     if not spec.rules:
         yield Problem(("rules",), "MSH0143", "CUSTOM without rules never asks; write an empty rule {} to ask for every request")

@@ -82,7 +82,11 @@ def _check_keys(jwks: str | None) -> Iterator[Problem]:
     if not for_data_planes(jwks):
         yield Problem((), "MSH0316", "no key of the set can verify a token, so every token is refused")
     if any("d" in key for key in keys):
-        yield Problem((), "MSH0317", "a key has its private part; it is not handed out, but whoever reads this can sign tokens")
+        yield Problem(
+            (),
+            "MSH0317",
+            "a key has its private part: whoever reads this can sign tokens; replace the key and give its public part",
+        )
 
 
 def _check_locations(rule: JWTRule) -> Iterator[Problem]:

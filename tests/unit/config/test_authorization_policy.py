@@ -140,6 +140,26 @@ def test_what_is_refused(spec: str, field: str, code: str) -> None:
     assert (field, code) in [(name.replace('[""]', "."), found) for name, found in judged(spec)]
 
 
+@pytest.mark.parametrize(("action", "warned"), [("DENY", True), ("AUDIT", True), ("ALLOW", False)])
+def test_nothing_is_denied_without_rules_and_nothing_allowed(action: str, warned: bool) -> None:
+    """The first is a mistake; the second is how one begins."""
+    found = [(item.code, item.field) for item in validate_part("AuthorizationPolicy", {"action": action})]
+    assert found == ([("MSH0151", "rules")] if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("request.header[x]", "request.headers[x]"),
+        ("request.auth.claim[a][b]", "request.auth.claims[a][b]"),
+        ("source.prinicpal", "source.principal"),
+    ],
+)
+def test_attributes_that_are_nearly_right_get_a_hint(key: str, meant: str) -> None:
+    (found,) = validate_part("AuthorizationPolicy", {"rules": [{"when": [{"key": key, "values": ["v"]}]}]})
+    assert found.message.endswith(f"did you mean {meant}?")
+
+
 def test_a_policy_is_for_a_selector_or_a_target() -> None:
     target = "{kind: Gateway, group: gateway.networking.k8s.io, name: g}"
     assert judged(f"{{targetRefs: [{target}]}}") == []

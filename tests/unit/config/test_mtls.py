@@ -231,7 +231,7 @@ spec: {hosts: [api.test], ports: [{number: 80, name: http}], resolution: DNS}
 def test_instances_that_speak_no_mtls_under_strict() -> None:
     (finding,) = analyzed(STRICT, **live({}, SPEAKS, {}))
     assert (finding.code, finding.resource) == ("MSH0313", "PeerAuthentication/default/default")
-    assert finding.message.startswith(f"2 known instances speak no mTLS, though it is STRICT for them: of {REVIEWS}")
+    assert finding.message.startswith(f"2 known instances speak no mTLS, though it is STRICT for them, of {REVIEWS}")
     assert analyzed(STRICT, **live(SPEAKS)) == []
     assert analyzed(whole("PERMISSIVE", "default"), **live({})) == []
 
