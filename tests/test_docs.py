@@ -14,6 +14,7 @@ import pytest
 
 from meshlib import Mesh, errors
 from meshlib.runtime.settings import from_environment
+from meshlib_control.ca.issuers import read_issuers
 from meshlib_control.cli import offline
 from meshlib_control.cli.main import cli
 
@@ -104,6 +105,15 @@ def test_the_examples_yaml_has_nothing_wrong(path: Path) -> None:
     assert not [
         f for f in offline.analyzed([(str(path), path.read_text())], "default").findings if f.severity.lower() == "error"
     ]
+
+
+def test_the_issuers_that_are_shown_can_be_read(tmp_path: Path) -> None:
+    found = [block for block in blocks("yml") if block.text.startswith("issuers:")]
+    assert found
+    for block in found:
+        file = tmp_path / "issuers.yaml"
+        file.write_text(block.text)
+        assert read_issuers(file)
 
 
 def test_every_make_command_has_a_target() -> None:
