@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from meshlib.errors import MeshError, RequestError, TimeoutExceeded
-from meshlib.lowlevel import GrpcCall, RouteAnswers, authority_of, code_of_status
+from meshlib.lowlevel import GrpcCall, RouteAnswers, authority_of
 from meshlib_integrations._errors import Translation
 
 Options = tuple[tuple[str, Any], ...]
@@ -42,7 +42,7 @@ def code_of(error: MeshError) -> grpc.StatusCode:
     if isinstance(error, TimeoutExceeded):
         return grpc.StatusCode.DEADLINE_EXCEEDED
     if isinstance(error, RouteAnswers):
-        return CODES[code_of_status(error.http_status)]
+        return CODES.get(error.grpc_status, grpc.StatusCode.UNKNOWN)
     if isinstance(error, RequestError):
         return grpc.StatusCode.INTERNAL
     return grpc.StatusCode.UNAVAILABLE

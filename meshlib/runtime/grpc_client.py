@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from meshlib import errors
 from meshlib.flow.client import ClientFlow, Served
-from meshlib.flow.commands import Attempt
+from meshlib.flow.commands import Attempt, Command, Sleep
 from meshlib.model.call import Overrides
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.request import Request, Timeouts
@@ -132,7 +134,11 @@ class GrpcClient:
         """A call that outlives the function that makes it: its only try, which `OpenTry.end` ends.  Blocks until connected."""
         prepared = _inside(self._client.prepare(_request(call)), call)
         open_try = OpenTry(self._client, self._client.flow(prepared), _Tries(self, prepared, call, _rpc_error()))
-        attempt = open_try.start(call)
+        command = open_try.start(call)
+        while isinstance(command, Sleep):  # an injected delay
+            time.sleep(command.seconds)
+            command = open_try.start(call, self._client.clock())
+        attempt = command
         try:
             channels, opened = self._pool.take(attempt, open_try.tries.wanted(attempt))
         except WireError as error:
@@ -143,7 +149,15 @@ class GrpcClient:
         """`begin` for coroutines."""
         prepared = _inside(await self._client.aprepare(_request(call)), call)
         open_try = OpenTry(self._client, self._client.flow(prepared), _Tries(self, prepared, call, _rpc_error()))
-        attempt = open_try.start(call)
+        command = open_try.start(call)
+        while isinstance(command, Sleep):
+            try:
+                await asyncio.sleep(command.seconds)
+            except BaseException:
+                open_try.abandon()
+                raise
+            command = open_try.start(call, self._client.clock())
+        attempt = command
         try:
             channels, opened = await self._pool.atake(attempt, open_try.tries.wanted(attempt))
         except WireError as error:
@@ -173,12 +187,13 @@ class GrpcClient:
 class _Tries:
     """What the tries of one call have in common."""
 
-    __slots__ = ("_call", "_clock", "_metadata", "_renewed", "rpc_error")
+    __slots__ = ("_call", "_clock", "_metadata", "_prepared", "_renewed", "rpc_error")
 
     def __init__(self, owner: GrpcClient, prepared: Prepared, call: GrpcCall, rpc_error: type[Exception]) -> None:
         self.rpc_error = rpc_error
         self._call = call
         self._clock = owner._client.clock
+        self._prepared = prepared
         self._metadata = _metadata(prepared, call)
         self._renewed = False
 
@@ -189,7 +204,10 @@ class _Tries:
     def of(self, attempt: Attempt, opened: Opened) -> GrpcTry:
         timeout = None if attempt.deadline is None else max(attempt.deadline - self._clock(), 0.0)
         added = tuple((name.decode("ascii"), value.decode("ascii")) for name, value in attempt.headers)
-        return GrpcTry(opened, timeout, (*self._metadata, *added) if added else self._metadata)
+        metadata = self._metadata
+        if self._prepared.call.headers is not self._prepared.headers:
+            metadata = _altered(self._prepared, self._call)
+        return GrpcTry(opened, timeout, (*metadata, *added) if added else metadata)
 
     def well(self, result: object) -> Outcome:
         return Outcome(self._clock(), status=200, response=result, complete=True)
@@ -218,20 +236,27 @@ class OpenTry:
         self._opened: Opened | None = None
         self.tries = tries
 
-    def start(self, call: GrpcCall) -> Attempt:
-        """Raises errors.CallError."""
+    def start(self, call: GrpcCall, woken: float | None = None) -> Command:
+        """The try; before it, perhaps, a time to wait, after which this is called again with the clock's new time.
+
+        Raises errors.CallError.
+        """
         try:
             with self._client.lock:
-                attempt = next(self._flow)
+                command = next(self._flow) if woken is None else self._flow.send(woken)
         except StopIteration as stop:
             raise _no_try(stop.value, call) from None
-        assert isinstance(attempt, Attempt)
-        self._attempt = attempt
-        return attempt
+        if isinstance(command, Attempt):
+            self._attempt = command
+        return command
 
     def begun(self, channels: Channels, opened: Opened) -> GrpcTry:
         self._channels, self._opened = channels, opened
-        return self.tries.of(self._attempt, opened)
+        try:
+            return self.tries.of(self._attempt, opened)
+        except errors.MeshError:
+            self.abandon()
+            raise
 
     def not_begun(self, outcome: Outcome) -> errors.MeshError:
         """The error for a try without a channel."""
@@ -320,6 +345,25 @@ def _metadata(prepared: Prepared, call: GrpcCall) -> tuple[tuple[str, str | byte
     return tuple(mine)
 
 
+def _altered(prepared: Prepared, call: GrpcCall) -> tuple[tuple[str, str | bytes], ...]:
+    """Metadata as the route has made it.  Raises errors.RouteError if the route wants what a stub cannot do."""
+    altered = prepared.call
+    if altered.path != call.method or altered.host != call.authority:
+        raise errors.RouteError(
+            "the route rewrites path or authority, which a stub of gRPC's sends as they are: leave gRPC calls out of the rule",
+            authority=call.authority,
+            route=prepared.record.route,
+        )
+    made: list[tuple[str, str | bytes]] = []
+    for name, value in altered.headers:
+        text = name.decode("ascii").lower()
+        if text.endswith(BINARY):
+            made.append((text, b64decode(value + b"=" * (-len(value) % 4))))
+        elif text != "content-type":
+            made.append((text, value.decode("latin-1")))
+    return tuple(made)
+
+
 def _inside(prepared: Prepared | None, call: GrpcCall | None) -> Prepared:
     if prepared is None:
         raise errors.OutboundBlocked(
@@ -343,9 +387,18 @@ def _no_try(served: Served | None, call: GrpcCall) -> errors.RouteError:
         return errors.OutboundBlocked(
             "the route leads out of the mesh: call the host with a channel of grpc's own", authority=call.authority
         )
-    status = served.outcome.status
-    text = served.body[:200].decode("utf-8", "replace")
-    return RouteAnswers(f"the route answers {status} by itself: {text}", authority=call.authority, http_status=status)
+    headers = dict(served.headers or ())
+    code = headers.get(b"grpc-status", b"")
+    text = unquote(headers.get(b"grpc-message", b"").decode("latin-1"))
+    return RouteAnswers(
+        f"the route answers by itself: {text}" if text else "the route answers by itself",
+        authority=call.authority,
+        http_status=served.outcome.status,
+        grpc_status=int(code) if code.isdigit() else _UNKNOWN,
+    )
+
+
+_UNKNOWN = 2
 
 
 def _rpc_error() -> type[Exception]:

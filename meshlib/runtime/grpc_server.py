@@ -30,8 +30,8 @@ AuthContext = Mapping[str, Sequence[bytes]]
 MAX_PEERS = 1024
 """Verified chains that are remembered."""
 
-_CHAIN = "x509_pem_cert_chain"
 _LEAF = "x509_pem_cert"
+_CHAIN = "x509_pem_cert_chain"  # what was sent with it
 
 
 class GrpcServing:
@@ -83,7 +83,7 @@ class GrpcServing:
         `auth` and `peer` as a `grpc.ServicerContext` has them; `port`: what the server listens on.
         Raises CertificateRejected, which is an ssl.SSLError, for a client that has shown no SVID that is to be believed.
         """
-        chain = b"".join(auth.get(_CHAIN, ())) or b"".join(auth.get(_LEAF, ()))
+        chain = b"".join((*auth.get(_LEAF, ()), *auth.get(_CHAIN, ())))
         names = auth.get("ssl_requested_server_name", ())
         return Connection(
             remote_address=_address(peer),
@@ -106,7 +106,7 @@ class GrpcServing:
         if known is not None and now <= known.not_after + SKEW:
             return known
         try:
-            sent = pem.certificates(chain)
+            sent = tuple(dict.fromkeys(pem.certificates(chain)))  # the leaf may be in both
         except ValueError as error:
             raise CertificateRejected.because("well-formed", str(error)) from error
         peer = verify_peer(anchored(sent, trust), trust, None, "client", now=now)
