@@ -95,9 +95,12 @@ class Registrations:
         await self._heard(leases.Deregister(instance_id), instance_id)
 
     def registration(self, instance_id: str) -> Registration | None:
-        """What is known of this instance, whichever replica it speaks to; None: nothing, or that it is gone."""
+        """What is known of this instance, whichever replica it speaks to; None: nothing, or that it has left.
+
+        One that expired may come back by a renewal, which nobody else is to send.
+        """
         lease = self.table.leases.get(instance_id)
-        return lease.record.registration if lease is not None and lease.record.standing is leases.Standing.UP else None
+        return lease.record.registration if lease is not None and lease.record.standing is not leases.Standing.LEFT else None
 
     @property
     def unwritten(self) -> frozenset[str]:

@@ -210,3 +210,17 @@ async def test_marks_and_heartbeats_do_not_pile_up() -> None:
         await pass_time(clock, 12, registrations)
         assert registrations.table.leases == {}
         assert [entry.key for entry in await store.scan("")] == [HEARTBEATS + registrations.table.me]
+
+
+async def test_T05_an_instance_that_expired_still_has_an_owner() -> None:
+    """Otherwise anybody could bring the dead instances of others back."""
+    clock = Clock()
+    async with running(MemoryStore(), clock) as registrations:
+        await registrations.register(REVIEWS)
+        assert registrations.registration("r1") == REVIEWS
+        await pass_time(clock, 20, registrations)
+        assert standing(registrations) is Standing.EXPIRED
+        assert registrations.registration("r1") == REVIEWS
+        await registrations.deregister("r1")
+        assert registrations.registration("r1") is None
+        assert registrations.registration("unknown") is None
