@@ -146,7 +146,7 @@ CASES: dict[str, str] = {
 }
 
 ELSEWHERE: dict[str, str] = {
-    "H04": "clients are not told apart by version: every matcher that is sent is one that all flavours know, and a real Envoy and "
+    "H04": "clients are not told apart by version: every matcher that is sent is one that all flavours know; a real Envoy and "
     "grpcio take every resource (tests/integration/test_envoy_accepts.py, test_grpcio_accepts.py)",
     "H11": "Consul's intentions are not imported; policies are Istio's",
     "L07": "a call is one generator of commands: an attempt ends before the wait for the next one begins, so no timers race",

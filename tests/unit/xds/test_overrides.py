@@ -1,4 +1,4 @@
-"""Overrides for a virtual host or route (``typed_per_filter_config``) of an inbound listener: refused, not half applied (I18)."""
+"""Overrides for a host or route (``typed_per_filter_config``) of an inbound listener: the listener is refused as a whole (I18)."""
 
 from __future__ import annotations
 
