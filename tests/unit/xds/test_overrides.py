@@ -1,4 +1,4 @@
-"""Overrides for a host or route (``typed_per_filter_config``) of an inbound listener: the listener is refused as a whole (I18)."""
+"""Overrides for a host or route (``typed_per_filter_config``) of an inbound listener: it is refused as a whole (I18)."""
 
 from __future__ import annotations
 
