@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, AnyStr, Generic
+from typing import AnyStr, Generic
 
 from meshlib.model.route import StringMatch
 from meshlib.policy.authorization_globs import compile_glob, parse_globs
+from meshlib.policy.matching import compile_regex
 
 _ASCII_LOWER = {ord(letter): ord(letter.lower()) for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
@@ -103,7 +104,7 @@ def _compile_regex(pattern: str, script: Script[AnyStr], *, restricts: bool) -> 
         in_plain = _any_of([compile_glob(glob, script.encode) for glob in globs])
         in_latin = in_utf8 = _any_of([compile_glob(glob, str.encode) for glob in globs])
     else:
-        in_latin, in_utf8 = _compile_re2(pattern, latin=True), _compile_re2(pattern, latin=False)
+        in_latin, in_utf8 = compile_regex(pattern), compile_regex(pattern, latin=False)
         to_bytes = script.to_bytes
 
         def in_plain(value: AnyStr) -> bool:
@@ -129,17 +130,3 @@ def _in_both_readings(
         return in_utf8(value)
 
     return test
-
-
-def _compile_re2(pattern: str, *, latin: bool) -> Callable[[bytes], bool]:
-    import re2  # costs 10 ms: only for those who have such an expression
-
-    options = re2.Options()
-    options.log_errors = False
-    options.encoding = re2.Options.Encoding.LATIN1 if latin else re2.Options.Encoding.UTF8
-    try:
-        fullmatch = re2.compile(pattern.encode("utf-8"), options).fullmatch
-    except re2.error as error:
-        message: Any = error.args[0]
-        raise ValueError(message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)) from None
-    return lambda value: fullmatch(value) is not None
