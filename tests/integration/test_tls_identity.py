@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +23,7 @@ from tests.integration.test_ca_service import Mesh, meshed
 from tests.support.authority import REVIEWS
 from tests.support.certificates import Minted, TrustDomain
 from tests.support.servers import ROOT
-from tests.support.tls import careless
+from tests.support.tls import careless, tls_server
 
 PATIENCE = 60.0
 
@@ -87,28 +86,8 @@ def man_in_the_middle(shown: Minted, folder: Path) -> Iterator[tuple[str, list[b
     heard: list[bytes] = []
     context = careless(shown, folder, server=True)
     context.set_alpn_protocols(["h2"])
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        stopping = threading.Event()
-
-        def serve() -> None:
-            while not stopping.is_set():
-                connected, _ = listening.accept()
-                connected.settimeout(10)
-                try:
-                    with context.wrap_socket(connected, server_side=True) as tls:
-                        while data := tls.recv(4096):
-                            heard.append(data)
-                except OSError:
-                    connected.close()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listening.getsockname()[1]}", heard
-        finally:
-            stopping.set()
-            socket.create_connection(listening.getsockname()[:2]).close()
-            thread.join()
+    with tls_server(context, lambda _, data: heard.append(data)) as port:
+        yield f"127.0.0.1:{port}", heard
 
 
 @pytest.mark.parametrize("how", ["file", "sha256"])

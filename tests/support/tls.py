@@ -7,8 +7,8 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,9 +48,14 @@ def careless(minted: Minted | None, folder: Path, *, server: bool) -> ssl.SSLCon
     return context
 
 
+def echo_server(context: ssl.SSLContext) -> AbstractContextManager[int]:
+    """A server that sends back what it gets; its port."""
+    return tls_server(context, lambda tls, data: tls.sendall(data))
+
+
 @contextmanager
-def echo_server(context: ssl.SSLContext) -> Iterator[int]:
-    """A blocking server that sends back what it gets; its port.  A handshake that fails ends its own connection only."""
+def tls_server(context: ssl.SSLContext, received: Callable[[ssl.SSLSocket, bytes], object]) -> Iterator[int]:
+    """A blocking server; its port.  A handshake that fails ends its own connection only."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         stopping = threading.Event()
 
@@ -61,7 +66,7 @@ def echo_server(context: ssl.SSLContext) -> Iterator[int]:
                 try:
                     with context.wrap_socket(connected, server_side=True) as tls:
                         while data := tls.recv(4096):
-                            tls.sendall(data)
+                            received(tls, data)
                 except OSError:
                     connected.close()
 
