@@ -52,12 +52,14 @@ class Member:
         self.control = StaticControl(replace(snapshot(*targets), trust=self.trust, inbound=_inbound(mode, filters)))
         self.mesh = Mesh(control=self.control, identity=self.identity, **settings)
 
-    def renew(self, minted: Minted, trust: TrustBundles | None = None) -> None:
-        """Another certificate, and other roots."""
-        if trust is not None:
-            self.trust = trust
-            self.control.publish(replace(self.control.current, trust=trust))
+    def renew(self, minted: Minted) -> None:
+        """Another certificate."""
         self.identity.set(material(minted, self.trust))
+
+    def believe(self, trust: TrustBundles) -> None:
+        """Other roots."""
+        self.trust = trust
+        self.control.publish(replace(self.control.current, trust=trust))
 
     def allow(self, mode: MtlsMode, *filters: HttpFilter) -> None:
         """Other policies from now on."""
