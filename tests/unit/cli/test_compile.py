@@ -44,6 +44,12 @@ def test_policies_are_seen_without_knowing_the_nodes_ports(flavour: str, tmp_pat
     assert '"ports": [9080]' in result.stderr
 
 
+@pytest.mark.parametrize(("labels", "holds"), [({"version": "v1"}, True), ({"app": "web", "version": "v1"}, False)])
+def test_a_process_of_meshlib_has_its_services_name_as_label(labels: dict[str, str], holds: bool, tmp_path: Path) -> None:
+    assert ("policy[httpbin]" in run(tmp_path, flavour="meshlib", labels=labels).stdout) == holds
+    assert "policy[httpbin]" not in run(tmp_path, flavour="envoy", labels=labels).stdout
+
+
 def test_ports_that_the_node_names_need_no_remark(tmp_path: Path) -> None:
     result = run(tmp_path, flavour="meshlib", ports=[9080])
     assert "inbound/0.0.0.0:9080" in result.stdout
