@@ -163,8 +163,10 @@ def _connection(environ: Environ, scope: dict[str, Any], admitted: Admitted | No
     found: Connection | None = scope["state"].get(CONNECTION) if scope.get("state") else None
     if found is not None:
         return found
-    port = environ.get("SERVER_PORT", "")
-    return Connection(remote_address=environ.get("REMOTE_ADDR", ""), local_port=int(port) if port.isdigit() else 0)
+    remote = environ.get("REMOTE_ADDR", "")
+    # On a socket that has no address servers take the port from the Host header, and policies differ by port.
+    port = environ.get("SERVER_PORT", "") if remote else ""
+    return Connection(remote_address=remote, local_port=int(port) if port.isdigit() else 0)
 
 
 def _hand_on(environ: Environ, serving: Serving, connection: Connection) -> None:

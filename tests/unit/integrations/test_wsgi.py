@@ -9,6 +9,8 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 import pytest
 
 from meshlib import Mesh, current_request
+from meshlib.flow.inbound import NO_POLICY, InboundPlan
+from meshlib.model.listener import MtlsMode
 from meshlib.testing import StaticControl
 from meshlib_integrations.wsgi import MeshMiddleware
 
@@ -99,6 +101,18 @@ def test_H14_no_header_says_what_is_routed(header: str) -> None:
     assert not server.environ
     server.serve(RAW_URI="/public/admin", PATH_INFO="/admin", SCRIPT_NAME="/public")  # the operator's own
     assert server.status.startswith("200")
+
+
+def test_a_host_does_not_choose_the_port_whose_policies_hold() -> None:
+    """On a UNIX socket (no address) gunicorn makes a port of the Host header."""
+    server = Server()
+    server.mesh.start()
+    server.mesh._inbound.publish({8080: InboundPlan(mtls=MtlsMode.STRICT), 9090: NO_POLICY})
+    server.serve(REMOTE_ADDR="127.0.0.1", SERVER_PORT="9090", HTTP_HOST="a:9090")
+    assert server.status.startswith("200")
+    for remote, port in (("127.0.0.1", "8080"), ("", "8080"), ("", "9090")):
+        server.call(REMOTE_ADDR=remote, SERVER_PORT=port, HTTP_HOST=f"a:{port}")
+        assert server.status.startswith("403")
 
 
 def test_an_empty_content_length_is_none() -> None:
