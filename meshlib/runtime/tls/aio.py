@@ -82,25 +82,42 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._shake_hands()
             if not self._open:
                 return
-        tls = self._tls
-        pieces: list[bytes] = []
         try:
-            while incoming.pending:
-                piece = tls.read(RECORD)
-                if not piece:  # close_notify
-                    self._deliver(pieces)
-                    self._peer_closed()
-                    return
-                pieces.append(piece)
+            piece = self._tls.read(RECORD)
         except ssl.SSLWantReadError:
             pass  # a record that is not whole yet
+        except (OSError, ValueError) as error:
+            self._end(error)
+            return
+        else:
+            if not piece or incoming.pending:
+                self._read_on(piece)
+                return
+            self._app.data_received(piece)  # nearly always: one record, and all of it
+        if self._outgoing.pending:
+            self._flush()  # what TLS itself answers: an update of keys
+
+    def _read_on(self, piece: bytes) -> None:
+        """More than one record, of which `piece` is the first; empty: the peer's close_notify."""
+        incoming, tls = self._incoming, self._tls
+        pieces: list[bytes] = []
+        try:
+            while piece:
+                pieces.append(piece)
+                if not incoming.pending:
+                    break
+                piece = tls.read(RECORD)
+        except ssl.SSLWantReadError:
+            pass
         except (OSError, ValueError) as error:
             self._deliver(pieces)
             self._end(error)
             return
         self._deliver(pieces)
-        if self._outgoing.pending:
-            self._flush()  # what TLS itself answers: an update of keys
+        if not piece:
+            self._peer_closed()
+        elif self._outgoing.pending:
+            self._flush()
 
     def eof_received(self) -> bool:
         """Without TLS's own end before it: somebody else may have cut the connection."""
