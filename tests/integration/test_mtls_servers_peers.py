@@ -10,15 +10,21 @@ import pytest
 
 from tests.support.certificates import Minted, TrustDomain
 from tests.support.mtlsclient import Client, Rejected, context
-from tests.support.mtlsservers import KINDS, Served, running
+from tests.support.mtlsservers import KINDS, Relay, Served, relay
 from tests.support.svids import ACCEPTED, REFUSED
 
 FEDERATED = TrustDomain("td2")
 
 
+@pytest.fixture(scope="module")
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    with relay(request, lambda: tmp_path_factory.mktemp("served")) as found:
+        yield found
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with running(KINDS[request.param], tmp_path_factory.mktemp("served")) as found:
+def served(request: pytest.FixtureRequest, servers: Relay) -> Iterator[Served]:
+    with servers.running(request.param) as found:
         yield found
 
 

@@ -16,18 +16,24 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.certificates import Minted
+from tests.support.certificates import Minted, TrustDomain
 from tests.support.mtlsclient import Client, Rejected, context
-from tests.support.mtlsservers import APP, KINDS, Kind, Served, running
+from tests.support.mtlsservers import APP, KINDS, Kind, Relay, Served, relay, running
 from tests.support.servers import READY
 
 BIG = 30 << 20
 UVICORNS = [name for name in KINDS if name.startswith("uvicorn-") and name != "uvicorn-workers"]
 
 
+@pytest.fixture(scope="module")
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    with relay(request, lambda: tmp_path_factory.mktemp("served")) as found:
+        yield found
+
+
 @pytest.fixture(scope="module", params=UVICORNS)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with running(KINDS[request.param], tmp_path_factory.mktemp("served")) as found:
+def served(request: pytest.FixtureRequest, servers: Relay) -> Iterator[Served]:
+    with servers.running(request.param) as found:
         yield found
 
 
@@ -234,20 +240,11 @@ def test_no_connection_outlives_the_certificate_of_its_peer(tmp_path: Path, kind
 def test_i10_a_certificate_that_a_server_only_asks_for_makes_nobody_a_principal(tmp_path: Path, loop: str) -> None:
     """uvicorn's own TLS with CERT_OPTIONAL: OpenSSL has verified the chain, and nobody has looked at the rules of SPIFFE."""
     options = ("--loop", loop, "--port", "PORT", "--log-level", "warning", "--ssl-cert-reqs", "1")
-    domain_files = tmp_path / "leaf.pem", tmp_path / "leaf.key", tmp_path / "root.pem"
-    files = (
-        "--ssl-certfile",
-        str(domain_files[0]),
-        "--ssl-keyfile",
-        str(domain_files[1]),
-        "--ssl-ca-certs",
-        str(domain_files[2]),
-    )
-    from tests.support.certificates import TrustDomain
-
     domain = TrustDomain("td1")
-    domain.leaf("server").write(tmp_path, "leaf")
-    domain_files[2].write_bytes(domain.root.pem)
+    chain, key = domain.leaf("server").write(tmp_path, "leaf")
+    root = tmp_path / "root.pem"
+    root.write_bytes(domain.root.pem)
+    files = ("--ssl-certfile", str(chain), "--ssl-keyfile", str(key), "--ssl-ca-certs", str(root))
     with running(Kind(("-m", "uvicorn", f"{APP}:asgi", *options, *files)), tmp_path) as served:
         tls_client = context(domain.leaf("alice"), [domain.root])
         with Client(served.port, tls_client) as client:

@@ -6,12 +6,16 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from tests.support.certificates import Minted, TrustDomain
 from tests.support.servers import READY, ROOT, free_port
@@ -164,6 +168,51 @@ def running(kind: Kind, folder: Path, **changes: str) -> Iterator[Served]:
     raise AssertionError(f"the server did not start:\n{log.read_text(errors='replace')}")
 
 
+class Relay:
+    """Kinds of servers one after another: each starts while the one before is asked, for that takes seconds of another core."""
+
+    def __init__(self, names: Sequence[str], new_folder: Callable[[], Path]) -> None:
+        self._names = list(names)
+        self._new_folder = new_folder
+        self._starting: dict[str, Future[tuple[contextlib.ExitStack, Served]]] = {}
+        self._executor = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with contextlib.ExitStack() as unused:
+            unused.callback(self._executor.shutdown)
+            for future in self._starting.values():
+                unused.enter_context(future.result()[0])
+
+    @contextlib.contextmanager
+    def running(self, name: str) -> Iterator[Served]:
+        started, served = (self._starting.pop(name, None) or self._start(name)).result()
+        with started:
+            for following in self._names[self._names.index(name) + 1 :][:1]:
+                self._starting[following] = self._start(following)
+            yield served
+
+    def _start(self, name: str) -> Future[tuple[contextlib.ExitStack, Served]]:
+        folder = self._new_folder()
+
+        def enter() -> tuple[contextlib.ExitStack, Served]:
+            started = contextlib.ExitStack()
+            return started, started.enter_context(running(KINDS[name], folder))
+
+        return self._executor.submit(enter)
+
+
+@contextlib.contextmanager
+def relay(request: pytest.FixtureRequest, new_folder: Callable[[], Path]) -> Iterator[Relay]:
+    """Of the kinds that the chosen tests of a module ask their fixture `served` for."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    names = dict.fromkeys(call.params["served"] for call in calls if call is not None and "served" in call.params)
+    with Relay(list(names), new_folder) as found:
+        yield found
+
+
 @contextlib.contextmanager
 def _process(command: list[str], environ: Mapping[str, str], output: object) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
@@ -187,8 +236,6 @@ def _process(command: list[str], environ: Mapping[str, str], output: object) -> 
 
 
 def _ready(process: subprocess.Popen[bytes], ports: tuple[int, ...], world: World) -> bool:
-    import socket
-
     deadline = time.monotonic() + READY
     waiting = list(dict.fromkeys(ports))
     while time.monotonic() < deadline and process.poll() is None:
@@ -199,6 +246,3 @@ def _ready(process: subprocess.Popen[bytes], ports: tuple[int, ...], world: Worl
             return True
         time.sleep(0.02)
     return False
-
-
-Command = Callable[[int], list[str]]
