@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from meshlib_control.cli.main import cli
+from tests.unit.compile.authz import GRPC_PROVIDER, HTTP_PROVIDER
+from tests.unit.compile.test_authz_corpus import CASES, expected, inputs
 
 POLICY = """
 apiVersion: security.istio.io/v1
@@ -54,3 +57,58 @@ def test_ports_that_the_node_names_need_no_remark(tmp_path: Path) -> None:
     result = run(tmp_path, flavour="meshlib", ports=[9080])
     assert "inbound/0.0.0.0:9080" in result.stdout
     assert "names no ports" not in result.stderr
+
+
+AUTHORIZER = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: authorizer, namespace: foo}
+spec:
+  hosts: [my-custom-ext-authz.foo.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 9000, name: grpc, protocol: GRPC}]
+  endpoints: [{address: 10.0.0.9}]
+"""
+MESHES = {
+    "custom-both-http-tcp": f"{GRPC_PROVIDER}---{AUTHORIZER}",
+    "custom-bad-multiple-providers": f"{HTTP_PROVIDER}---{AUTHORIZER}",
+    "simple-policy-td-aliases": """
+apiVersion: meshlib.io/v1
+kind: MeshConfig
+metadata: {name: mesh}
+spec: {trustDomain: td1, trustDomainAliases: [cluster.local]}
+""",
+}
+
+
+def filters_in(document: list[dict[str, Any]], kind: str) -> list[Any]:
+    """Those of policies, in the first chain of each inbound listener that is for requests, or for connections."""
+    found: list[Any] = []
+    for listener in document:
+        if listener.get("traffic_direction") == "INBOUND":
+            (*before, last) = listener["filter_chains"][0]["filters"]
+            of_requests = "http_filters" in last["typed_config"]
+            if of_requests == (kind == "http"):
+                found += last["typed_config"]["http_filters"][:-1] if of_requests else before
+    return [{"name": item["name"], "typed_config": item["typed_config"]} for item in found]
+
+
+@pytest.mark.parametrize(("kind", "flavour"), [("http", "meshlib"), ("http", "envoy"), ("tcp", "envoy")])
+def test_istios_own_cases_come_out_of_the_command(kind: str, flavour: str, tmp_path: Path) -> None:
+    """As somebody would see them who knows nothing but the policies and the workload's name and labels."""
+    if not CASES.exists():
+        pytest.skip("Istio's cases are not here")
+    seen = 0
+    (tmp_path / "node.json").write_text(json.dumps(NODE | {"flavour": flavour}))
+    for source in inputs(kind):
+        mesh = MESHES.get(source.name.removesuffix("-in.yaml"), "")
+        (tmp_path / "in.yaml").write_text(f"{source.read_text()}\n---\n{mesh}")
+        wanted = expected(source)
+        if not wanted:
+            continue
+        result = CliRunner().invoke(cli, ["compile", "-f", str(tmp_path / "in.yaml"), "--node", str(tmp_path / "node.json")])
+        assert result.exit_code == 0, result.stderr
+        assert filters_in(json.loads(result.stdout), kind) == wanted, source.name
+        seen += 1
+    assert seen >= 3
