@@ -16,6 +16,7 @@ from meshlib.policy.authorization import EXT_AUTHZ_PREFIX
 from meshlib.policy.authorization_predicates import Addresses, Reading
 from meshlib.policy.authorization_tree import Compiler, bind
 from meshlib.policy.canonical import canonicalize
+from meshlib.policy.jwt_claims import normalized
 from meshlib.xds.decode import decode
 from meshlib.xds.types import LISTENER
 
@@ -127,8 +128,7 @@ def _through(listener: InboundListener, inspection: Inspection, given: _Circumst
 
 def _try(item: HttpFilter, port: int, inspection: Inspection, given: _Circumstances) -> tuple[FilterTrial, Refusal | None]:
     if isinstance(item, JwtAuthentication) and given.claims is not None:
-        inspection.metadata[_TOKEN] = {"payload": dict(given.claims)}
-        return FilterTrial("JWT", "passed", "the claims are taken as given"), None
+        return _taken(item, inspection, given.claims), None
     step = compile_filter(item, port, now=lambda: given.now)
     if isinstance(step, Question):
         return _asked(step, inspection), None
@@ -140,6 +140,17 @@ def _try(item: HttpFilter, port: int, inspection: Inspection, given: _Circumstan
         return FilterTrial("JWT", "denied", refusal.body.decode("latin-1")), refusal
     token = "a valid token" if inspection.claims is not None else "no token"
     return FilterTrial("JWT", "passed", token), None
+
+
+def _taken(item: JwtAuthentication, inspection: Inspection, claims: Mapping[str, Any]) -> FilterTrial:
+    """Claims as policies see those of a token that was verified: some are lists of words."""
+    issuer = claims.get("iss")
+    believed = [provider for provider in item.providers.values() if issuer is None or provider.issuer in ("", issuer)]
+    for provider in believed[:1]:
+        claims = normalized(claims, provider.space_delimited_claims)
+    inspection.metadata[_TOKEN] = {"payload": dict(claims)}
+    doubt = "" if believed else f"; no RequestAuthentication is about the issuer {issuer}, whose tokens are refused"
+    return FilterTrial("JWT", "passed", f"the claims are taken as given{doubt}")
 
 
 def _asked(question: Question, inspection: Inspection) -> FilterTrial:

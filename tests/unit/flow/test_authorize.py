@@ -127,6 +127,20 @@ def test_claims_are_those_that_are_given() -> None:
     assert "no RequestAuthentication" in " ".join(unknown.notes)
 
 
+def test_given_claims_are_seen_as_those_of_a_token() -> None:
+    text = policy("rules: [{when: [{key: 'request.auth.claims[scope]', values: [read]}]}]")
+    words = asked(TOKENS, text, claims={"iss": "https://a", "scope": "write read"})
+    assert words.outcome == "allowed"
+    assert asked(TOKENS, text, claims={"iss": "https://a", "scope": "readers"}).outcome == "denied"
+    assert asked(TOKENS, text, claims={"scope": "read"}).outcome == "allowed"
+
+
+def test_an_issuer_that_nobody_believes_is_told() -> None:
+    stranger, known = (asked(TOKENS, claims={"iss": issuer}).steps[0].detail for issuer in ("https://b", "https://a"))
+    assert "no RequestAuthentication is about the issuer https://b" in stranger
+    assert known == "the claims are taken as given"
+
+
 def test_a_token_is_verified_unless_claims_are_given() -> None:
     found = asked(TOKENS, headers=[(b"authorization", b"Bearer a.b.c")])
     assert (found.outcome, found.status, found.steps[0].action) == ("denied", 401, "JWT")
