@@ -153,9 +153,9 @@ async def serve(server: grpc.aio.Server, mesh: Mesh, *, port: int | None = None,
             await asyncio.wait((ended, wanted), return_when=asyncio.FIRST_COMPLETED)
         finally:
             wanted.cancel()
-            ended.cancel()
         await mesh.adrain(0.0)
         await server.stop(grace)
+        await ended  # and not cancelled before: the server itself waits for the same thing
     finally:
         for number in heard:
             loop.remove_signal_handler(number)

@@ -9,6 +9,7 @@ private key of the very certificate that was verified, and as that is no CA, it 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -105,7 +106,8 @@ class _Connected(asyncio.Protocol):
 
 
 def _side(contexts: TlsContexts, tls: UpstreamTls) -> Side:
-    side: Side = MeshSide(contexts, tls=tls)
+    # No name is asked for: gRPC's servers complain about any that is not in their certificate.
+    side: Side = MeshSide(contexts, tls=replace(tls, sni=""))
     side.alpn = _ALPN
     return side
 
