@@ -42,7 +42,7 @@ def tls(served: Served, name: str = "alice") -> ssl.SSLContext:
     return context(domain.leaf(name), [domain.root])
 
 
-def impatient(tmp_path: Path, kind: str, **limits: float) -> contextlib.AbstractContextManager[Served]:
+def limited(tmp_path: Path, kind: str, **limits: float) -> contextlib.AbstractContextManager[Served]:
     return running(KINDS[kind], tmp_path, MTLS_LIMITS=json.dumps(limits))
 
 
@@ -127,7 +127,7 @@ STOPPING = ["uvicorn-asyncio-httptools", "uvicorn-uvloop-h11", "uvicorn-workers"
 @pytest.mark.parametrize("name", STOPPING)
 def test_a_request_in_flight_is_answered_before_the_server_stops(tmp_path: Path, name: str) -> None:
     """Connections that never said a word do not hold the server up."""
-    with running(KINDS[name], tmp_path) as served, contextlib.ExitStack() as silent:
+    with limited(tmp_path, name, handshake=10 * READY) as served, contextlib.ExitStack() as silent:
         for _ in range(3):
             silent.enter_context(socket.create_connection(("127.0.0.1", served.port)))
         with Client(served.port, tls(served)) as client:
@@ -140,9 +140,7 @@ def test_a_request_in_flight_is_answered_before_the_server_stops(tmp_path: Path,
                 answer += data
         assert answer.startswith(b"HTTP/1.1 200"), served.log.read_text()
         assert served.world.domain.id("alice").encode() in answer
-        started = time.monotonic()
-        served.process.wait(READY)
-        assert time.monotonic() - started < 8.0  # seconds; a silent connection could stay for 10
+        assert served.process.wait(READY) is not None  # the silent ones could stay for much longer
 
 
 # --- strangers in the door
@@ -163,7 +161,7 @@ NOT_YET = [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]
 
 @pytest.mark.parametrize("kind", ["uvicorn-asyncio-httptools", "uvicorn-uvloop-httptools"])
 def test_handshakes_that_do_not_end_are_ended(tmp_path: Path, kind: str) -> None:
-    with impatient(tmp_path, kind, handshake=1.0) as served, contextlib.ExitStack() as strangers:
+    with limited(tmp_path, kind, handshake=1.0) as served, contextlib.ExitStack() as strangers:
         standing = [strangers.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in NOT_YET]
         for connected, said in zip(standing, NOT_YET, strict=True):
             connected.sendall(said)
@@ -175,7 +173,7 @@ def test_handshakes_that_do_not_end_are_ended(tmp_path: Path, kind: str) -> None
 
 @pytest.mark.parametrize("kind", ["uvicorn-asyncio-httptools", "uvicorn-uvloop-httptools"])
 def test_many_half_open_connections_displace_each_other_and_nobody_else(tmp_path: Path, kind: str) -> None:
-    with impatient(tmp_path, kind, half_open=3) as served, contextlib.ExitStack() as strangers:
+    with limited(tmp_path, kind, half_open=3) as served, contextlib.ExitStack() as strangers:
         standing = [strangers.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(6)]
         for connected in standing[:3]:
             assert closed_by_peer(connected)
@@ -202,7 +200,7 @@ def test_bytes_that_are_neither_are_uvicorns_business(served: Served) -> None:
 
 @pytest.mark.parametrize("kind", ["uvicorn-asyncio-httptools", "uvicorn-uvloop-h11", "gunicorn-gthread"])
 def test_a_connection_that_is_old_is_ended_with_its_next_answer(tmp_path: Path, kind: str) -> None:
-    with impatient(tmp_path, kind, age=1.0) as served, Client(served.port, tls(served)) as client:
+    with limited(tmp_path, kind, age=1.0) as served, Client(served.port, tls(served)) as client:
         deadline = time.monotonic() + READY
         while client.ask().headers.get("connection") != "close":
             assert time.monotonic() < deadline
