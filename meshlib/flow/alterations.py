@@ -24,7 +24,7 @@ from meshlib.model.route import (
 )
 from meshlib.policy.fault import ABORTED
 from meshlib.policy.header_mutation import HeaderEdit, compile_request_edit, compile_response_edit
-from meshlib.policy.local_reply import LocalReply, local_reply
+from meshlib.policy.local_reply import GRPC_NAMES, LocalReply, local_reply
 from meshlib.policy.rewriting import compile_location, compile_rewrite
 from meshlib.policy.rng import Rng
 from meshlib.policy.routing import Split
@@ -38,12 +38,15 @@ _SCHEME = "http"
 class Share:
     """One destination of the route: its cluster, and the changes that come with it."""
 
-    __slots__ = ("authority", "name", "request", "response")
+    __slots__ = ("authority", "name", "original", "request", "response", "tells_original")
 
     def __init__(self, cluster: WeightedCluster, authority: str, levels: tuple[HeaderChanges, ...]) -> None:
-        """`authority`: the route's own, which a destination's takes the place of; `levels`: the route's and wider ones."""
+        """`authority`: the route's own, which takes the place of a destination's; `levels`: the route's and wider ones."""
         self.name = cluster.name
-        self.authority = cluster.authority or authority
+        self.authority = authority or cluster.authority
+        # Envoy tells of the original host only where the route changes it: by then it is the destination's, if that has one.
+        self.tells_original = bool(authority)
+        self.original = cluster.authority
         self.request: HeaderEdit | None = compile_request_edit((cluster.headers, *levels))
         self.response: HeaderEdit | None = compile_response_edit((cluster.headers, *levels))
 
@@ -79,8 +82,9 @@ class Alterations:
         if share.request is not None:
             headers = [pair for pair in share.request(headers) if pair[0].lower() not in _OURS]
         if share.authority:
-            original = (ORIGINAL_HOST, call.host.encode("latin-1"))
-            headers = [*(pair for pair in headers if pair[0].lower() not in _HOST_HEADERS), original]
+            headers = [pair for pair in headers if pair[0].lower() not in _HOST_HEADERS]
+            if share.tells_original:
+                headers.append((ORIGINAL_HOST, (share.original or call.host).encode("latin-1")))
             call.host = share.authority
         if self._rewrite is not None:
             original = (ORIGINAL_PATH, call.path.encode("latin-1"))
@@ -128,7 +132,14 @@ def _compile_answer(route: Route) -> Callable[[Call], LocalReply] | None:
 
 
 def _edited(reply: LocalReply, share: Share) -> LocalReply:
-    return reply if share.response is None else reply._replace(headers=share.response(reply.headers))
+    """What gRPC needs stays as it is, whatever the route does to headers."""
+    if share.response is None:
+        return reply
+    if not any(name == b"grpc-status" for name, _ in reply.headers):
+        return reply._replace(headers=share.response(reply.headers))
+    own = [pair for pair in reply.headers if pair[0] in GRPC_NAMES]
+    rest = share.response([pair for pair in reply.headers if pair[0] not in GRPC_NAMES])
+    return reply._replace(headers=[*(pair for pair in rest if pair[0].lower() not in GRPC_NAMES), *own])
 
 
 _OURS = frozenset({ATTEMPT_COUNT, EXPECTED_TIMEOUT})

@@ -1,6 +1,7 @@
 """The client's side of a call: the order of mechanisms, written once.
 
-    path → route → fault → overall deadline → cluster → request limit → alterations → [ endpoint → attempt → worth a retry? → budget → backoff ]
+    path → route → fault → overall deadline → cluster → request limit → alterations
+        → [ endpoint → attempt → worth a retry? → budget → backoff ]
         → outcome
 
 Each stands where it does for a reason:

@@ -8,10 +8,11 @@ from typing import Literal
 
 from meshlib.model.call import Call
 from meshlib.model.request import DEFAULT_PORTS
-from meshlib.model.route import DirectResponse, Forward, Route, RouteMatch, VirtualHost
+from meshlib.model.route import NO_CHANGES, DirectResponse, Forward, Redirect, Route, RouteMatch, VirtualHost
 from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
 from meshlib.policy.matching import compile_header, compile_query, is_grpc
 from meshlib.policy.paths import canonical_text
+from meshlib.policy.rewriting import compile_location, compile_rewrite
 from meshlib.policy.routing import compile_path
 from meshlib.xds.decode import decode
 from meshlib.xds.join import Roots, join
@@ -105,14 +106,20 @@ def _with_target(target: Target, call: Call) -> Explanation:
         reason = mismatch(route.match, call)
         trials.append(RouteTrial(name, reason is None, reason or describe(route.match)))
         if reason is None:
-            return _with_route(target, host, route, name, tuple(trials))
+            return _with_route(target, host, route, name, trials=tuple(trials), call=call)
     return Explanation(target.authority, "no_route", "no route matches", host.name, routes=tuple(trials))
 
 
-def _with_route(target: Target, host: VirtualHost, route: Route, name: str, trials: tuple[RouteTrial, ...]) -> Explanation:
+def _with_route(
+    target: Target, host: VirtualHost, route: Route, name: str, *, trials: tuple[RouteTrial, ...], call: Call
+) -> Explanation:
     action = route.action
     if isinstance(action, DirectResponse):
         return Explanation(target.authority, "direct_response", "", host.name, name, trials, status=action.status)
+    if isinstance(action, Redirect):
+        location = compile_location(route.match.path, action)("http", call.host, call.path)
+        detail = f"to {location}"
+        return Explanation(target.authority, "direct_response", detail, host.name, name, trials, status=action.status)
     if not isinstance(action, Forward):
         return Explanation(target.authority, "no_route", "the route is for servers only", host.name, name, trials)
     total = sum(cluster.weight for cluster in action.clusters) or 1
@@ -123,7 +130,7 @@ def _with_route(target: Target, host: VirtualHost, route: Route, name: str, tria
     return Explanation(
         target.authority,
         "forward",
-        "",
+        describe_changes(route, call),
         host.name,
         name,
         trials,
@@ -133,6 +140,26 @@ def _with_route(target: Target, host: VirtualHost, route: Route, name: str, tria
         retry_on=tuple(sorted(retry.retry_on)) if retry is not None else (),
         per_try_timeout=retry.per_try_timeout if retry is not None else 0.0,
     )
+
+
+def describe_changes(route: Route, call: Call) -> str:
+    """What becomes of the request on its way, in words."""
+    action = route.action
+    assert isinstance(action, Forward)
+    parts: list[str] = []
+    rewrite = compile_rewrite(route.match.path, action)
+    if rewrite is not None:
+        parts.append(f"path becomes {rewrite(call.path)}")
+    if action.authority:
+        parts.append(f"Host becomes {action.authority}")
+    if route.headers != NO_CHANGES or any(cluster.headers != NO_CHANGES for cluster in action.clusters):
+        parts.append("headers are changed")
+    fault = route.fault
+    if fault is not None and fault.delay and fault.delay_fraction:
+        parts.append(f"{fault.delay_fraction:.2%} of calls are delayed by {fault.delay:g}s")
+    if fault is not None and fault.abort_fraction:
+        parts.append(f"{fault.abort_fraction:.2%} of calls are aborted")
+    return ", ".join(parts)
 
 
 def _share(name: str, percent: float, config: ClusterConfig | None) -> ClusterShare:

@@ -140,7 +140,7 @@ class WeightedCluster:
 
 @dataclass(frozen=True, slots=True)
 class Substitution:
-    """Envoy ``RegexMatchAndSubstitute``: all matches of an RE2 expression; ``\\1`` in `replacement` is its first group."""
+    r"""Envoy ``RegexMatchAndSubstitute``: all matches of an RE2 expression; ``\1`` in `replacement` is its first group."""
 
     pattern: str
     replacement: str
@@ -150,8 +150,9 @@ class Substitution:
 class Forward:
     """Send it upstream.  `timeout`: seconds for the whole call with its retries; 0: none.
 
-    `prefix_rewrite` replaces what the route's path condition has matched (all of the path if that is no prefix), `regex_rewrite`
-    works on the path without its query; at most one of them.  `authority`: replaces the Host header, if not empty.
+    `prefix_rewrite` replaces what the route's path condition has matched (all of the path if that is no prefix);
+    `regex_rewrite` works on the path without its query; at most one of them.  `authority`: replaces the Host header, if not
+    empty.
     """
 
     clusters: tuple[WeightedCluster, ...]

@@ -25,6 +25,7 @@ def local_reply(call: Call, status: int, body: bytes, *, grpc_status: int | None
         headers += [(b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % code)]
         if body:
             headers.append((b"grpc-message", quote(body, safe=_MESSAGE).encode("ascii")))
+        headers.append((b"content-length", b"0"))
         return LocalReply(200, headers, b"")
     if body:
         headers.append((b"content-type", b"text/plain"))
@@ -32,6 +33,8 @@ def local_reply(call: Call, status: int, body: bytes, *, grpc_status: int | None
         headers.append((b"content-length", b"%d" % len(body)))
     return LocalReply(status, headers, b"" if call.method == "HEAD" or status in _BODILESS else body)
 
+
+GRPC_NAMES = frozenset({b"content-type", b"content-length", b"grpc-status", b"grpc-message"})
 
 _CODES = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _UNKNOWN = 2

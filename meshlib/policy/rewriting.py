@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from meshlib.model.route import Forward, PathMatch, Redirect, Substitution
+from meshlib.model.substitution import parse_replacement
 
 TargetEdit = Callable[[str], str]
 """A new target, path and query, from the one that the route has matched."""
 
-_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -65,29 +64,6 @@ def compile_substitution(substitution: Substitution) -> TargetEdit:
         return b"".join(made).decode("latin-1") + mark + query
 
     return replace
-
-
-def parse_replacement(replacement: str, groups: int) -> tuple[bytes | int, ...]:
-    r"""Literal text and numbers of groups (``\0`` all of the match, ``\\`` a backslash).
-
-    Raises ValueError for another escape, and for a group that the expression does not have.
-    """
-    pieces: list[bytes | int] = []
-    done = 0
-    for escape in _ESCAPE.finditer(replacement):
-        pieces.append(replacement[done : escape.start()].encode("utf-8"))
-        name = escape[1]
-        if name == "\\":
-            pieces.append(b"\\")
-        elif not (name.isascii() and name.isdigit()):
-            raise ValueError(f"{replacement!r}: after a backslash comes the number of a group, or another backslash")
-        elif int(name) > groups:
-            raise ValueError(f"{replacement!r}: there is no group {name}, the expression has {groups}")
-        else:
-            pieces.append(int(name))
-        done = escape.end()
-    pieces.append(replacement[done:].encode("utf-8"))
-    return tuple(piece for piece in pieces if piece != b"")
 
 
 def compile_location(match: PathMatch, redirect: Redirect) -> Callable[[str, str, str], str]:

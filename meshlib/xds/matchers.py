@@ -59,7 +59,7 @@ def _path(match: route_pb2.RouteMatch, problems: Problems, *, field: str) -> Pat
         case "path":
             return PathMatch("exact", match.path, case_sensitive)
         case "safe_regex":
-            pattern = _pattern(match.safe_regex, problems, field=f"{field}.safe_regex.regex")
+            pattern = decode_pattern(match.safe_regex, problems, field=f"{field}.safe_regex.regex")
             return PathMatch("regex", pattern)
         case "path_separated_prefix":
             value = match.path_separated_prefix
@@ -119,7 +119,8 @@ def decode_string_match(
         problems.describe(field, "no match_pattern", "exact, prefix, suffix, contains or safe_regex")
         return StringMatch("exact", "")
     if kind == "safe_regex":
-        return StringMatch("regex", _pattern(matcher.safe_regex, problems, field=f"{field}.safe_regex.regex", longest=longest))
+        pattern = decode_pattern(matcher.safe_regex, problems, field=f"{field}.safe_regex.regex", longest=longest)
+        return StringMatch("regex", pattern)
     value: str = getattr(matcher, kind)
     if not value and kind != "exact":
         problems.add(f"{field}.{kind}", "", "at least one character")
@@ -127,7 +128,19 @@ def decode_string_match(
     return StringMatch(known, value, matcher.ignore_case)
 
 
-def _pattern(matcher: core_pb2.RegexMatcher, problems: Problems, *, field: str, longest: int = MAX_PATTERN) -> str:
+def group_count(pattern: str) -> int:
+    """Of an RE2 expression; 0 for what is none."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return int(re2.compile(pattern, options).groups)
+    except re2.error:
+        return 0
+
+
+def decode_pattern(matcher: core_pb2.RegexMatcher, problems: Problems, *, field: str, longest: int = MAX_PATTERN) -> str:
     import re2  # 15 ms to import, and most configurations have no regular expression
 
     if not 0 < len(matcher.regex) <= longest:
@@ -145,9 +158,16 @@ def _pattern(matcher: core_pb2.RegexMatcher, problems: Problems, *, field: str, 
 
 def _fraction(percent: core_pb2.RuntimeFractionalPercent, problems: Problems, *, field: str) -> float:
     """The default value; the runtime key names an override that only Envoy's runtime layers could give."""
-    value = percent.default_value
-    denominator = _DENOMINATORS.get(value.denominator)
-    if denominator is None or not percent.HasField("default_value"):
-        problems.add(f"{field}.default_value", value.denominator, "a FractionalPercent over HUNDRED, TEN_THOUSAND or MILLION")
+    if not percent.HasField("default_value"):
+        problems.describe(f"{field}.default_value", "unset", "a FractionalPercent")
         return 1.0
-    return min(1.0, float(value.numerator) / denominator)
+    return decode_fraction(percent.default_value, problems, field=f"{field}.default_value")
+
+
+def decode_fraction(percent: core_pb2.FractionalPercent, problems: Problems, *, field: str) -> float:
+    """0..1; unset: 0."""
+    denominator = _DENOMINATORS.get(percent.denominator)
+    if denominator is None:
+        problems.add(field, percent.denominator, "a FractionalPercent over HUNDRED, TEN_THOUSAND or MILLION")
+        return 0.0
+    return min(1.0, float(percent.numerator) / denominator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,15 +12,20 @@ from meshlib.model.route import (
     DirectResponse,
     Forward,
     NonForwarding,
+    Redirect,
     RetryPolicy,
     Route,
     RouteConfig,
+    Substitution,
     VirtualHost,
     WeightedCluster,
 )
+from meshlib.model.substitution import parse_replacement
+from meshlib.xds.fault import decode_filters
 from meshlib.xds.fields import allow_only, seconds
+from meshlib.xds.header_changes import HEADER_FIELDS, decode_header_changes
 from meshlib.xds.invalid import Problems
-from meshlib.xds.matchers import decode_route_match
+from meshlib.xds.matchers import decode_pattern, decode_route_match, group_count
 from meshlib.xds.proto import core_pb2, route_pb2
 from meshlib.xds.retries import decode_retry_policy
 
@@ -27,6 +33,8 @@ MAX_DOMAINS: Final = 20_000
 MAX_ROUTES: Final = 20_000
 """Per route configuration, all virtual hosts together."""
 
+_LAST_PORT = 65_535
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _ENVOY_TIMEOUT = 15.0  # RouteAction.timeout when unset
 _ENVOY_BODY = 4096  # max_direct_response_body_size_bytes when unset
 _MAX_TOTAL_WEIGHT = 2**32 - 1
@@ -40,14 +48,40 @@ _CONFIG_FIELDS = frozenset(
         "validate_clusters",
     }
 )
-_HOST_FIELDS = frozenset({"name", "domains", "routes", "include_request_attempt_count", "retry_policy"})
-_ROUTE_FIELDS = frozenset({"name", "match", "route", "direct_response", "non_forwarding_action", "metadata"})
+_HOST_FIELDS = HEADER_FIELDS | {"name", "domains", "routes", "include_request_attempt_count", "retry_policy"}
+_ROUTE_FIELDS = HEADER_FIELDS | {
+    "name",
+    "match",
+    "route",
+    "redirect",
+    "direct_response",
+    "non_forwarding_action",
+    "metadata",
+    "typed_per_filter_config",
+}
+_SHARE_FIELDS = HEADER_FIELDS | {"name", "weight", "host_rewrite_literal"}
+_REDIRECT_FIELDS = frozenset(
+    {"scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite", "response_code"}
+)
+_Redirect = route_pb2.RedirectAction
+_MOVED: Final[dict[int, int]] = {
+    _Redirect.MOVED_PERMANENTLY: 301,
+    _Redirect.FOUND: 302,
+    _Redirect.SEE_OTHER: 303,
+    _Redirect.TEMPORARY_REDIRECT: 307,
+    _Redirect.PERMANENT_REDIRECT: 308,
+}
+_AUTHORITY = re.compile(r"[!$&'()*+,;=:\[\]%._~0-9A-Za-z-]*")  # RFC 3986 host and port, without user info
+_TARGET = re.compile(r"[!\"$-~]*")  # visible ASCII without "#"
 _ACTION_FIELDS = frozenset(
     {
         "cluster",
         "weighted_clusters",
         "timeout",
         "retry_policy",
+        "prefix_rewrite",
+        "regex_rewrite",
+        "host_rewrite_literal",
         # A cap on what the caller's grpc-timeout may ask for; the caller's deadline is always the tighter one here.
         "max_grpc_timeout",
     }
@@ -117,6 +151,7 @@ def _virtual_host(host: route_pb2.VirtualHost, problems: Problems, *, field: str
             for index, route in enumerate(host.routes)
         ),
         attempt_count_header=host.include_request_attempt_count,
+        headers=decode_header_changes(host, problems, field=field),
     )
 
 
@@ -128,13 +163,21 @@ def _route(route: route_pb2.Route, problems: Problems, *, field: str, host_retry
             action = _forward(route.route, problems, field=f"{field}.route", host_retry=host_retry)
         case "direct_response":
             action = _direct(route.direct_response, problems, field=f"{field}.direct_response", body_limit=body_limit)
+        case "redirect":
+            action = _redirect(route.redirect, problems, field=f"{field}.redirect")
         case "non_forwarding_action":
             pass
         case None:
-            problems.describe(field, "no action", "route, direct_response or non_forwarding_action")
+            problems.describe(field, "no action", "route, redirect, direct_response or non_forwarding_action")
     # Any other action is set, hence already reported as unsupported.
     match = decode_route_match(route.match, problems, field=f"{field}.match")
-    return Route(name=route.name, match=match, action=action)
+    return Route(
+        name=route.name,
+        match=match,
+        action=action,
+        headers=decode_header_changes(route, problems, field=field),
+        fault=decode_filters(route.typed_per_filter_config, problems, field=f"{field}.typed_per_filter_config"),
+    )
 
 
 def _forward(action: route_pb2.RouteAction, problems: Problems, *, field: str, host_retry: RetryPolicy | None) -> Forward:
@@ -146,6 +189,54 @@ def _forward(action: route_pb2.RouteAction, problems: Problems, *, field: str, h
         clusters=_clusters(action, problems, field=field),
         timeout=_timeout(action.timeout, problems, field=f"{field}.timeout") if action.HasField("timeout") else _ENVOY_TIMEOUT,
         retry=retry,
+        prefix_rewrite=_path(action.prefix_rewrite, problems, field=f"{field}.prefix_rewrite"),
+        regex_rewrite=_regex_rewrite(action, problems, field=f"{field}.regex_rewrite"),
+        authority=_authority(action.host_rewrite_literal, problems, field=f"{field}.host_rewrite_literal"),
+    )
+
+
+def _regex_rewrite(action: route_pb2.RouteAction, problems: Problems, *, field: str) -> Substitution | None:
+    if not action.HasField("regex_rewrite"):
+        return None
+    if action.prefix_rewrite:
+        problems.describe(field, "set", "either prefix_rewrite or regex_rewrite")
+    pattern = decode_pattern(action.regex_rewrite.pattern, problems, field=f"{field}.pattern.regex")
+    made = Substitution(pattern, action.regex_rewrite.substitution)
+    try:
+        parse_replacement(made.replacement, group_count(pattern))
+    except ValueError as error:
+        problems.describe(f"{field}.substitution", str(error), "a replacement that goes with the expression")
+    return made
+
+
+def _path(text: str, problems: Problems, *, field: str) -> str:
+    if not _TARGET.fullmatch(text):
+        problems.add(field, text, "visible ASCII without #; everything else percent-encoded")
+    return text
+
+
+def _authority(text: str, problems: Problems, *, field: str) -> str:
+    if not _AUTHORITY.fullmatch(text):
+        problems.add(field, text, "a host, with or without a port")
+    return text
+
+
+def _redirect(action: route_pb2.RedirectAction, problems: Problems, *, field: str) -> Redirect:
+    allow_only(action, _REDIRECT_FIELDS, field=field, problems=problems)
+    status = _MOVED.get(action.response_code)
+    if status is None:
+        problems.add(f"{field}.response_code", action.response_code, "a RedirectResponseCode")
+    if action.port_redirect > _LAST_PORT:
+        problems.add(f"{field}.port_redirect", action.port_redirect, f"at most {_LAST_PORT}")
+    if action.scheme_redirect and not _SCHEME.fullmatch(action.scheme_redirect):
+        problems.add(f"{field}.scheme_redirect", action.scheme_redirect, "a scheme")
+    return Redirect(
+        status=status or 301,
+        scheme=action.scheme_redirect,
+        host=_authority(action.host_redirect, problems, field=f"{field}.host_redirect"),
+        port=action.port_redirect,
+        path=_path(action.path_redirect, problems, field=f"{field}.path_redirect"),
+        prefix_rewrite=_path(action.prefix_rewrite, problems, field=f"{field}.prefix_rewrite"),
     )
 
 
@@ -167,7 +258,10 @@ def _clusters(action: route_pb2.RouteAction, problems: Problems, *, field: str) 
             problems.add(f"{where}.name", "", "a cluster name")
         if not share.HasField("weight"):
             problems.describe(f"{where}.weight", "unset", "a weight")
-        found.append(WeightedCluster(share.name, share.weight.value))
+        allow_only(share, _SHARE_FIELDS, field=where, problems=problems)
+        headers = decode_header_changes(share, problems, field=where)
+        host = _authority(share.host_rewrite_literal, problems, field=f"{where}.host_rewrite_literal")
+        found.append(WeightedCluster(share.name, share.weight.value, headers, host))
     if not 0 < sum(share.weight for share in found) <= _MAX_TOTAL_WEIGHT:
         problems.describe(f"{field}.weighted_clusters", "sum of weights", f"1 to {_MAX_TOTAL_WEIGHT}")
     return tuple(found)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from meshlib.xds.proto import listener_pb2
+from meshlib.xds.proto import listener_pb2, route_pb2
 from meshlib.xds.types import pack
 from meshlib_control.compile.clusters import ads
 from meshlib_control.compile.hosts import split_authority, with_port
+from meshlib_control.compile.http_actions import FAULT
 from meshlib_control.compile.inbound import inbound_listener, inbound_listener_names, set_normalization
 from meshlib_control.compile.names import HTTP_PROXY, INBOUND_PREFIX, VIRTUAL_OUTBOUND
 from meshlib_control.compile.node import Scope
@@ -52,7 +53,7 @@ def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | N
     routes = _route_name(world, scope, name)
     if routes is None:
         return None
-    manager = _manager(name)
+    manager = _manager(name, faults=scope.flavour == "grpc")
     if scope.flavour == "meshlib" and world.settings.path_normalization != DEFAULT_NORMALIZATION:
         set_normalization(manager, world.settings.path_normalization)
     manager.rds.route_config_name = routes
@@ -91,8 +92,11 @@ def _outside(world: World) -> listener_pb2.Listener:
     return _api_listener(VIRTUAL_OUTBOUND, manager)
 
 
-def _manager(stat_prefix: str) -> listener_pb2.HttpConnectionManager:
+def _manager(stat_prefix: str, *, faults: bool = False) -> listener_pb2.HttpConnectionManager:
+    """`faults`: with the filter that injects what routes say; meshlib's clients need none for it."""
     manager = listener_pb2.HttpConnectionManager(stat_prefix=stat_prefix)
+    if faults:
+        manager.http_filters.add(name=FAULT).typed_config.CopyFrom(pack(route_pb2.HTTPFault()))
     manager.http_filters.add(name=_ROUTER).typed_config.CopyFrom(pack(listener_pb2.Router()))
     return manager
 
@@ -108,7 +112,7 @@ def _proxy(world: World) -> listener_pb2.Listener:
     result = listener_pb2.Listener(name=PROXY_LISTENER, traffic_direction=listener_pb2.OUTBOUND)
     result.address.socket_address.address = PROXY_ADDRESS
     result.address.socket_address.port_value = PROXY_PORT
-    manager = _manager("http_proxy")
+    manager = _manager("http_proxy", faults=True)
     manager.rds.route_config_name = HTTP_PROXY
     manager.rds.config_source.CopyFrom(ads())
     manager.stream_idle_timeout.CopyFrom(duration(0.0))

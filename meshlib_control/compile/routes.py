@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Iterator
 from typing import Final
 
 from meshlib.xds.proto import route_pb2
 from meshlib_control.catalog.model import Service
 from meshlib_control.compile.hosts import bracketed, split_authority, with_port
+from meshlib_control.compile.http_actions import (
+    host_header,
+    set_direct_response,
+    set_fault,
+    set_headers,
+    set_redirect,
+    set_rewrite,
+)
 from meshlib_control.compile.matches import is_catch_all, is_for_caller, route_match
 from meshlib_control.compile.names import ALLOW_ANY, BLOCK_ALL, HTTP_PROXY, PASSTHROUGH, ClusterName
 from meshlib_control.compile.node import Scope
@@ -17,7 +24,7 @@ from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http, port_of
 from meshlib_control.compile.virtual_services import Routing
 from meshlib_control.compile.world import World
-from meshlib_control.config.kinds import Destination, HTTPDirectResponse, HTTPMatchRequest, HTTPRetry, HTTPRoute
+from meshlib_control.config.kinds import Destination, HTTPMatchRequest, HTTPRetry, HTTPRoute
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a direct response (Istio's limit; Envoy's own would be 4 KiB)."""
@@ -184,10 +191,18 @@ def _route(world: World, scope: Scope, routing: Routing, port: int, rule: _Rule)
     if scope.flavour == "grpc" and (route.match.query_parameters or not spec.route):
         return None
     _set_origin(route, routing)
+    set_fault(route, spec.fault)
+    if scope.flavour != "grpc":  # which evaluates no header operations
+        set_headers(route, spec.headers)
+    if spec.redirect is not None:
+        set_redirect(route.redirect, spec.redirect, port)
+        return route
     if spec.direct_response is not None:
-        _set_direct_response(route.direct_response, spec.direct_response)
+        set_direct_response(route.direct_response, spec.direct_response)
         return route
     _set_clusters(world, route.route, routing, port, spec)
+    if scope.flavour != "grpc":
+        _set_alterations(route, spec)
     _set_policies(world, scope, route.route, timeout=spec.timeout or 0.0, retries=spec.retries)
     return route
 
@@ -205,16 +220,6 @@ def _set_origin(route: route_pb2.Route, routing: Routing) -> None:
     route.metadata.filter_metadata["istio"]["config"] = path
 
 
-def _set_direct_response(action: route_pb2.DirectResponseAction, answer: HTTPDirectResponse) -> None:
-    action.status = answer.status
-    if answer.body is None:
-        return
-    if answer.body.bytes is not None:
-        action.body.inline_bytes = b64decode(answer.body.bytes)
-    else:
-        action.body.inline_string = answer.body.string or ""
-
-
 def _set_clusters(world: World, action: route_pb2.RouteAction, routing: Routing, port: int, rule: HTTPRoute) -> None:
     """A single destination gets everything; among several, weight 0 means that it gets nothing."""
     if len(rule.route) == 1:
@@ -224,6 +229,25 @@ def _set_clusters(world: World, action: route_pb2.RouteAction, routing: Routing,
         if share.weight > 0:
             cluster = action.weighted_clusters.clusters.add(name=_cluster_name(world, routing, port, share.destination))
             cluster.weight.value = share.weight
+
+
+def _set_alterations(route: route_pb2.Route, rule: HTTPRoute) -> None:
+    """Rewrites, and the headers of destinations: those of the only one are the route's, those of several are their shares'.
+
+    The rule's authority takes the place of a destination's (Envoy sees to it for shares).
+    """
+    set_rewrite(route.route, rule.rewrite, rule.headers)
+    if len(rule.route) == 1:
+        only = rule.route[0].headers
+        set_headers(route, only)
+        if host := "" if route.route.host_rewrite_literal else host_header(only):
+            route.route.host_rewrite_literal = host
+        return
+    used = [share for share in rule.route if share.weight > 0]
+    for cluster, share in zip(route.route.weighted_clusters.clusters, used, strict=True):
+        set_headers(cluster, share.headers)
+        if host := host_header(share.headers):
+            cluster.host_rewrite_literal = host
 
 
 def _cluster_name(world: World, routing: Routing, port: int, destination: Destination) -> str:

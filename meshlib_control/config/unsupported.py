@@ -27,6 +27,14 @@ def _one_of(*words: str) -> Callable[[object], bool]:
     return lambda value: value in words
 
 
+def _not_among(*numbers: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and value not in (0, *numbers)
+
+
+def _has_command(headers: object) -> bool:
+    return isinstance(headers, Mapping) and any("%" in str(value).replace("%%", "") for value in headers.values())
+
+
 def _true(value: object) -> bool:
     return value is True
 
@@ -64,7 +72,7 @@ class Row:
 
 
 _GATEWAY = "only calling processes (`mesh`) are configured here, there is no gateway; leave gateways out"
-_HEADERS = "headers are passed on unchanged; set them in the application"
+_HEADERS = "commands of Envoy are not evaluated; write fixed values, and %% for a percent sign"
 _MIRROR = "no copies are sent; remove it"
 
 VIRTUAL_SERVICE = (
@@ -77,19 +85,20 @@ VIRTUAL_SERVICE = (
     Row("gateways[]", _GATEWAY, _but("mesh"), "other than `mesh`"),
     Row("tls", "connections that the application encrypts itself are not routed; use http rules"),
     Row("tcp", "plain TCP is not routed; use http rules"),
-    Row("http[].redirect", "answer with a redirection in the service"),
-    Row("http[].directResponse", "answer in the service"),
+    Row("http[].redirect.redirectCode", "use 301, 302, 303, 307 or 308", _not_among(301, 302, 303, 307, 308), "other statuses"),
     Row("http[].delegate", "write the rules into this VirtualService"),
-    Row("http[].rewrite", "serve the path that callers use, or change the callers"),
-    Row("http[].fault", "inject faults in the service under test"),
     Row("http[].mirror", _MIRROR),
     Row("http[].mirrorPercent", _MIRROR),
     Row("http[].mirror_percent", _MIRROR),
     Row("http[].mirrorPercentage", _MIRROR),
     Row("http[].mirrors", _MIRROR),
     Row("http[].corsPolicy", "answer browsers in the service, with the middleware of its framework"),
-    Row("http[].headers", _HEADERS),
-    Row("http[].route[].headers", _HEADERS),
+    *(
+        Row(f"{level}.{way}.{operation}", _HEADERS, _has_command, "values with `%` that is not doubled")
+        for level in ("http[].headers", "http[].route[].headers")
+        for way in ("request", "response")
+        for operation in ("set", "add")
+    ),
     Row("http[].match[].scheme", "every call to a mesh host is plain http to the router; leave the condition out"),
     Row("http[].match[].gateways[]", _GATEWAY, _but("mesh"), "other than `mesh`"),
     Row("http[].match[].statPrefix", "metrics are by service and route; give the route a name"),

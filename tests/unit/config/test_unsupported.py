@@ -23,7 +23,19 @@ def refused(kind: str, spec: str) -> list[str]:
         ("VirtualService", f"{{hosts: [a], gateways: [mesh, gw], http: [{{{ROUTE}}}]}}", ["gateways[1]"]),
         ("VirtualService", f"{{http: [{{{ROUTE}}}]}}", [""]),
         ("VirtualService", f"{{hosts: [a], tls: [], tcp: [], http: [{{{ROUTE}, mirrors: [], headers: {{}}}}]}}", []),
-        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}}}, {{{ROUTE}, fault: {{delay: {{}}}}}}]}}", ["http[1].fault"]),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}}}, {{{ROUTE}, mirror: {{host: b}}}}]}}", ["http[1].mirror"]),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, fault: {{abort: {{httpStatus: 503}}}}}}]}}", []),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, headers: {{request: {{set: {{a: 5%%}}}}}}}}]}}", []),
+        (
+            "VirtualService",
+            f"{{hosts: [a], http: [{{{ROUTE}, headers: {{response: {{add: {{a: '%PROTOCOL%'}}}}}}}}]}}",
+            ["http[0].headers.response.add"],
+        ),
+        (
+            "VirtualService",
+            "{hosts: [a], http: [{redirect: {uri: /a, redirectCode: 302}}, {redirect: {uri: /a, redirectCode: 304}}]}",
+            ["http[1].redirect.redirectCode"],
+        ),
         (
             "VirtualService",
             f"{{hosts: [a], http: [{{match: [{{scheme: {{exact: x}}}}], {ROUTE}}}]}}",
