@@ -35,6 +35,10 @@ def _has_command(headers: object) -> bool:
     return isinstance(headers, Mapping) and any("%" in str(value).replace("%%", "") for value in headers.values())
 
 
+def _has_other_escape(replacement: object) -> bool:
+    return isinstance(replacement, str) and "\\" in re.sub(r"\\[0-9\\]", "", replacement)
+
+
 def _true(value: object) -> bool:
     return value is True
 
@@ -93,6 +97,12 @@ VIRTUAL_SERVICE = (
     Row("http[].mirrorPercentage", _MIRROR),
     Row("http[].mirrors", _MIRROR),
     Row("http[].corsPolicy", "answer browsers in the service, with the middleware of its framework"),
+    Row(
+        "http[].rewrite.uriRegexRewrite.rewrite",
+        "write a group's number after a backslash, or two backslashes",
+        _has_other_escape,
+        "other escapes than groups",
+    ),
     *(
         Row(f"{level}.{way}.{operation}", _HEADERS, _has_command, "values with `%` that is not doubled")
         for level in ("http[].headers", "http[].route[].headers")
