@@ -23,8 +23,9 @@ from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, 
 class Failure(grpc.aio.AioRpcError):  # type: ignore[misc]  # grpcio has no types
     """A call that the mesh has not made, or given up."""
 
-    def __init__(self, message: str, *, code: grpc.StatusCode) -> None:
+    def __init__(self, message: str, *, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
         super().__init__(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=message, debug_error_string=message)
+        self.args = (message,)  # what a copy is made from
 
 
 _TRANSLATION = translation(Failure)

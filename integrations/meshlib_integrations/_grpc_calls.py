@@ -17,7 +17,7 @@ from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, 
 class Failure(grpc.RpcError, grpc.Call):  # type: ignore[misc]  # grpcio has no types
     """A call that the mesh has not made, or given up: with what callers ask of any other failed call."""
 
-    def __init__(self, message: str, *, code: grpc.StatusCode) -> None:
+    def __init__(self, message: str, *, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
         super().__init__(message)
         self._code = code
         self._text = message
