@@ -186,7 +186,7 @@ class ControlService:
 
             def authority_changed() -> None:
                 live.take_trust(identities.trust)
-                discovery.expel(lambda identity: not identities.authority.is_banned(identity))
+                discovery.admit_again()
 
             identities.authority.changes.subscribe(authority_changed)
         server = GrpcServer(handlers, credentials)

@@ -85,7 +85,9 @@ class Identities:
 
     def service(self) -> CertificateService:
         """For a port: this one's callers prove who they are as the port's credentials have it."""
-        return CertificateService(self.authority, Attestation(self.authority, self.tokens, self._json_tokens))
+        age = self._settings.max_chain_age or None
+        attestation = Attestation(self.authority, self.tokens, self._json_tokens, max_chain_age=age)
+        return CertificateService(self.authority, attestation)
 
     def credentials(self, *, client_certificates: bool) -> Any:
         """Of a gRPC port."""

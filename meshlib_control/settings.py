@@ -73,6 +73,7 @@ class Security:
     ca_chain: Path | None = None
     ca_chain_key: Path | None = None
     certificate_ttl: float = 86400.0  # seconds; workloads renew at half of it
+    max_chain_age: float = 0.0  # seconds of renewals after which a workload proves itself anew; 0: never
     jwt_issuers: Path | None = None  # who else may say who a caller is
     # What this machine keeps beside the store: the REST API's token, the key of an embedded store's authority, and its memory
     # of the authority.

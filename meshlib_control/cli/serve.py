@@ -120,6 +120,14 @@ from meshlib_control.settings import (
     help="How long certificates of workloads are good; they are renewed at half of it.",
 )
 @click.option(
+    "--max-chain-age",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long certificates may follow one another before a token or JWT is needed again; 0: for ever.",
+)
+@click.option(
     "--jwt-issuers", type=click.Path(path_type=Path), metavar="FILE", help="Who else may say who a caller is: OIDC, Kubernetes."
 )
 @click.option(
@@ -186,6 +194,7 @@ def _security(options: dict[str, Any], data: Path) -> Security:
         ca_chain=options["ca_chain"],
         ca_chain_key=options["ca_chain_key"],
         certificate_ttl=options["certificate_ttl"],
+        max_chain_age=options["max_chain_age"],
         jwt_issuers=options["jwt_issuers"],
         data=data,
     )

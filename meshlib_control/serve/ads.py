@@ -38,7 +38,7 @@ class _Client:
     def __init__(self, session: Session, context: Any, since: float, identity: SpiffeId | None) -> None:
         self.session = session
         self.identity = identity
-        self._context = context
+        self.context = context
         self._since = since
         self._writing: asyncio.Task[None] | None = None
         self.expelled = False
@@ -63,17 +63,17 @@ class _Client:
             await asyncio.gather(self._writing, return_exceptions=True)
 
     def status(self) -> ClientStatus:
-        return client_status(self.session, address=self._context.peer(), connected_since=self._since)
+        return client_status(self.session, address=self.context.peer(), connected_since=self._since)
 
     async def _write(self, response: bytes | None) -> None:
         """`write` returns when the client's window takes it: until then, changes only grow the session's dirty set."""
         try:
             while response is not None:
-                await self._context.write(response)
+                await self.context.write(response)
                 response = self.session.next_response()
         except Exception as error:
             # The stream is gone; its reader sees the same and cleans up.
-            logger.debug("cannot write to %s: %s", self._context.peer(), error)
+            logger.debug("cannot write to %s: %s", self.context.peer(), error)
         finally:
             self._writing = None
 
@@ -178,11 +178,13 @@ class DiscoveryService(Generic[W]):
                     client.session.release()
                 self.flush()
 
-    def expel(self, allowed: Callable[[SpiffeId], bool]) -> None:
-        """End the streams of those who are not allowed any more; they are told so when they come back."""
+    def admit_again(self) -> None:
+        """End the streams of those who would not be let in any more: banned, or certified under a root that was revoked."""
         for client in tuple(self._clients):
-            if client.identity is not None and not allowed(client.identity):
-                logger.warning("ending the stream of %s", client.identity)
+            try:
+                self._callers.caller(client.context)
+            except NotAllowed as error:
+                logger.warning("ending the stream of %s: %s", client.identity, error)
                 client.expel()
 
     def _method(self, dialect: Dialect) -> Callable[[Any, Any], Awaitable[None]]:
