@@ -45,7 +45,7 @@ class Client:
 
     def __init__(self, port: int, tls: ssl.SSLContext | None, *, server_name: str = "localhost") -> None:
         self.connected = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-        # Else the first request waits until the server's delayed ACK has confirmed the end of the handshake: 40 ms a connection.
+        # Else the first request waits for the server's delayed ACK of the end of the handshake: 40 ms a connection.
         self.connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             if tls is not None:

@@ -14,10 +14,10 @@ EXPECTED: dict[str, list[tuple[str, str]]] = {
     "destination-rule-all-mtls.yaml": [],
     "destination-rule-all.yaml": [],
     "destination-rule-reviews.yaml": [],
-    "fault-injection-details-v1.yaml": [("MSH0108", "spec.http[0].fault")],
+    "fault-injection-details-v1.yaml": [],
     "virtual-service-details-v2.yaml": [],
     "virtual-service-ratings-mysql-vm.yaml": [],
-    "virtual-service-ratings-test-delay.yaml": [("MSH0108", "spec.http[0].fault")],
+    "virtual-service-ratings-test-delay.yaml": [],
     "virtual-service-reviews-test-v2.yaml": [],
     "virtual-service-reviews-v3.yaml": [],
 }

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from meshlib import errors
-from meshlib.flow.client import EXPECTED_TIMEOUT, Served, client_flow
-from meshlib.flow.commands import Attempt, Sleep
+from meshlib.flow.client import Served, client_flow
+from meshlib.flow.commands import EXPECTED_TIMEOUT, Attempt, Sleep
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
 from meshlib.flow.upstream import Upstream
