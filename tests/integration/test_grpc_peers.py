@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -18,7 +17,6 @@ from meshlib.model.identity import TrustBundles
 from meshlib_integrations import grpc_aio
 from meshlib_integrations.grpc import MeshChannel, channel, peer
 from tests.support.certificates import Minted, TrustDomain, bundles, mint
-from tests.support.control import eventually
 from tests.support.grpcmesh import (
     BOTH,
     DOMAIN,
@@ -33,6 +31,7 @@ from tests.support.grpcmesh import (
     odd_channel,
     odd_serving,
     serving,
+    threaded_aserving,
 )
 from tests.support.svids import ACCEPTED, REFUSED, Case
 
@@ -60,25 +59,8 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def aio_port() -> Iterator[int]:
-    """A server of asyncio's, in a thread with a loop of its own."""
-    ready: list[int] = []
-    done: list[Callable[[], object]] = []
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        with Member("greeter", trust=TRUST) as member:
-            async with aserving(member.mesh, handlers(Unary=aanswer)) as port:
-                loop = asyncio.get_running_loop()
-                done.append(lambda: loop.call_soon_threadsafe(stop.set))
-                ready.append(port)
-                await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    eventually(lambda: ready, what="the server")
-    yield ready[0]
-    done[0]()
-    thread.join()
+    with Member("greeter", trust=TRUST) as member, threaded_aserving(member.mesh, handlers(Unary=aanswer)) as port:
+        yield port
 
 
 def shown(port: int, case: Case) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent import futures
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -162,3 +165,25 @@ async def aserving(mesh: Mesh, handler: grpc.GenericRpcHandler, *, plain: bool =
         yield port
     finally:
         await server.stop(0)
+
+
+@contextmanager
+def threaded_aserving(mesh: Mesh, handler: grpc.GenericRpcHandler, *, plain: bool = False) -> Iterator[int]:
+    """`aserving` for tests that block: in a thread with a loop of its own."""
+    ready: Future[int] = Future()
+    stopping: list[Callable[[], object]] = []
+
+    async def run() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with aserving(mesh, handler, plain=plain) as port:
+            stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
+            ready.set_result(port)
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    try:
+        yield ready.result(60)
+    finally:
+        stopping[0]()
+        thread.join()
