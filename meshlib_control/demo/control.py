@@ -20,8 +20,8 @@ from meshlib_control.admin import views
 from meshlib_control.admin.authority_views import BundleView, TokenCreated, TokenRequest
 from meshlib_control.demo.processes import Command, DemoFailed, ProcessGroup, Running, free_ports, installed, program, relative
 
-START_TIMEOUT = 30.0  # seconds for a process to be ready
-SYNC_TIMEOUT = 15.0  # seconds for a change to reach every client
+START_TIMEOUT = 60.0  # seconds for a process to be ready
+SYNC_TIMEOUT = 40.0  # seconds for a change to reach every client
 Pause = Callable[[float], None]
 Show = Callable[[str], None]
 T = TypeVar("T")
