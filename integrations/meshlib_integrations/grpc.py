@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any
@@ -36,6 +37,8 @@ __all__ = ["MeshChannel", "channel", "peer", "serve", "server_credentials", "ser
 
 _READY_TIMEOUT = 3600.0
 _POLL = 0.5
+"""Seconds between two looks."""
+
 _MAX_HANDLERS = 4096
 
 
@@ -106,14 +109,16 @@ class MeshChannel(grpc.Channel):  # type: ignore[misc]  # grpcio has no types
         self.close()
 
     def _connect(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
-        try:
-            self._calls.mesh.grpc_client.wait_known(self._calls.target, _READY_TIMEOUT)
-        except MeshError:
-            state = grpc.ChannelConnectivity.TRANSIENT_FAILURE
-        else:
-            state = grpc.ChannelConnectivity.READY
-        if callback in self._subscribers:
-            callback(state)
+        """Until it is known, or nobody wants to know any more."""
+        while callback in self._subscribers:
+            try:
+                self._calls.mesh.grpc_client.wait_known(self._calls.target, _READY_TIMEOUT)
+            except MeshError:
+                callback(grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+                time.sleep(_POLL)
+            else:
+                callback(grpc.ChannelConnectivity.READY)
+                return
 
 
 def server_interceptors(mesh: Mesh, port: int | None = None) -> list[grpc.ServerInterceptor]:
