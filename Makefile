@@ -18,7 +18,7 @@ export PYTHON
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
-demo: $(VENV)/.run ## Four services under load: canary, a killed instance, a restarted control service.
+demo: $(VENV)/.run ## Four services under load: mTLS and policies, canary, a killed instance, certificates replaced.
 	@case " $(ARGS) " in *" --consul "*) sh tests/tools/unpack.sh consul ;; esac
 	@$(bin)/meshctl demo $(ARGS)
 

@@ -78,7 +78,9 @@ def _host(name: str, namespace: str) -> str:
 
 def _port(service: Service | None, request: views.AuthorizeRequest) -> Port:
     ports = service.ports if service is not None else ()
-    found = next((port for port in ports if request.port in (0, port.number)), None)
+    # Without a port a URL means 80, as in http://ratings/; a service that has no such port may have just one other.
+    named = request.port or (80 if len(ports) > 1 and any(port.number == 80 for port in ports) else 0)
+    found = next((port for port in ports if named in (0, port.number)), None)
     if found is None and not ports:
         return Port(request.port or 80)
     listed = ", ".join(str(port.number) for port in ports)
@@ -86,10 +88,10 @@ def _port(service: Service | None, request: views.AuthorizeRequest) -> Port:
         raise Problem(
             404, f"{request.service} has no port {request.port}", why=f"it has {listed}", next_step="Name one of them."
         )
-    if len(ports) > 1 and not request.port:
+    if len(ports) > 1 and not named:
         why = f"it has the ports {listed}"
         raise Problem(
-            400, f"which port of {request.service}?", why=why, next_step=f"For example {request.service}:{listed[:4]}."
+            400, f"which port of {request.service}?", why=why, next_step=f"For example {request.service}:{ports[0].number}."
         )
     if not is_http(found):
         raise Problem(

@@ -87,7 +87,9 @@ async def test_what_cannot_be_asked(request_: dict[str, Any], status: int, what:
 async def test_a_service_with_several_ports_is_asked_about_one() -> None:
     more = ", {number: 90, name: b, protocol: HTTP}, {number: 99, name: c, protocol: TCP}]"
     text = SERVICE.replace("protocol: HTTP}]", f"protocol: HTTP}}{more}")
-    assert (await asked(text))["what"] == "which port of reviews?"
+    assert (await asked(text))["outcome"] == "allowed", "port 80, as in http://reviews/"
+    other = await asked(text.replace("number: 80", "number: 81"))
+    assert (other["what"], other["next"]) == ("which port of reviews?", "For example reviews:81.")
     assert (await asked(text, port=90))["outcome"] == "allowed"
     assert (await asked(text, port=99))["why"] == "its protocol is tcp"
 
