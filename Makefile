@@ -49,7 +49,8 @@ proto: ## Regenerate meshlib/xds/proto/*_pb2.py from the .proto files.
 	sh tests/tools/venv.sh "$(PYTHON)" .tools/protoc "grpcio-tools==1.74.0"
 	.tools/protoc/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. meshlib/xds/proto/*.proto
 
-soak: $(VENV)/.run ## The demo for an hour: leaks and rare failures show.
+soak: $(VENV)/.dev tools ## The longest tests, then the demo for an hour: leaks and rare failures show.
+	MESHLIB_REQUIRE_TOOLS=1 $(bin)/pytest -m soak
 	$(bin)/meshctl demo --for 3600 $(ARGS)
 
 test-all: tools ## The tests under each of Python 3.11, 3.12 and 3.13 that this machine has.

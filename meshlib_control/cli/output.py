@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -49,6 +48,8 @@ class _Harmless:
 
 def plain(value: object) -> object:
     """Structs as mappings."""
+    import msgspec  # not for `meshctl --help`, which prints none
+
     return msgspec.to_builtins(value)
 
 

@@ -23,7 +23,7 @@ from tests.support.control import Control, eventually
 from tests.support.load import Load, Result, leaking_nothing
 from tests.support.servers import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(240)]
 
 RATE = 80.0
 INSTANCES = 5

@@ -105,6 +105,7 @@ def test_a_script_runs_it_and_checks_its_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.consul
+@pytest.mark.soak
 def test_over_a_real_consul(tmp_path: Path) -> None:
     tools.consul()
     report = tmp_path / "demo.json"

@@ -44,6 +44,7 @@ def test_all_examples_are_tried_here() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", SHOWS)
 def test_an_example_shows_what_it_is_there_for(name: str) -> None:
     if name == "consul":
