@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from meshlib import Mesh
 from meshlib.errors import ConfigError
 from meshlib.testing import StaticControl
+from meshlib_integrations import _serving
 from meshlib_integrations.asgi import MeshMiddleware
 from meshlib_integrations.wsgi import MeshMiddleware as WsgiMiddleware
 from tests.support.servers import free_port
@@ -79,7 +80,8 @@ async def test_it_is_open_for_as_long_as_the_process_serves_and_announced() -> N
         await setting.aget()
 
 
-async def test_without_a_mesh_port_there_is_none() -> None:
+async def test_without_a_mesh_port_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_serving._serving, "speaks_mtls", False)  # another test's process may have loaded a server of ours
     control = StaticControl()
     mesh = Mesh(control=control, service="tests", port=8080, drain_seconds=0.0)
     async with Lifespan(MeshMiddleware(hello, mesh)):
