@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from meshlib import errors
+from meshlib.flow.inbound import NO_POLICY
 from meshlib.model.call import Overrides
 from meshlib.model.inbound import ServerRequest
 from meshlib.model.request import Body, Request, Timeouts, authority_of
@@ -21,7 +22,7 @@ from meshlib.runtime.listening import Listening
 from meshlib.runtime.native import HeaderInput, Response, build_request
 from meshlib.runtime.process import Process, Processes
 from meshlib.runtime.response import AsyncExchange, Exchange
-from meshlib.runtime.serving import Inbound, Serving
+from meshlib.runtime.serving import POLICY_UNKNOWN, Inbound, Serving
 from meshlib.runtime.settings import DEFAULT_CONTROL, Settings, from_environment
 
 
@@ -93,7 +94,9 @@ class Mesh:
             insecure_dev=insecure_dev,
             mesh_port=mesh_port,
         )
-        self._inbound = Inbound()
+        # Nothing comes in before it is known what may, unless there will be no identities (insecure_dev, a mesh in a test).
+        identified = identity is not None or (isinstance(control, str) and not insecure_dev)
+        self._inbound = Inbound(POLICY_UNKNOWN if identified else NO_POLICY)
         self._listening = Listening(self._inbound)
         self._processes = Processes(self.settings, None if isinstance(control, str) else control, self._listening, identity)
         self._drain = Drain(self._inbound, self._processes, drain_seconds)

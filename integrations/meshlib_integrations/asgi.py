@@ -127,7 +127,7 @@ class MeshMiddleware:
         try:
             await self.begin(scope.get("app") or self, None)
         except ConfigError as error:
-            logger.error("%s; nobody is told of this process, and under STRICT it refuses every request", error)
+            logger.error("%s; nobody is told of this process, and without insecure_dev it refuses every request", error)
 
 
 class _Lifespan:

@@ -116,7 +116,7 @@ class MeshMiddleware:
         try:
             self.started()
         except ConfigError as error:
-            logger.error("%s; nobody is told of this process, and under STRICT it refuses every request", error)
+            logger.error("%s; nobody is told of this process, and without insecure_dev it refuses every request", error)
 
     def _answering(
         self, environ: Environ, start_response: StartResponse, serving: Serving, admitted: Admitted | None

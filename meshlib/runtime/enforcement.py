@@ -11,32 +11,26 @@ from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.listener import InboundListener
 from meshlib.model.snapshot import Snapshot
 from meshlib.policy.jwt_keys import KeySource
-from meshlib.runtime.serving import POLICY_UNKNOWN, Inbound
+from meshlib.runtime.serving import Inbound
 
 logger = logging.getLogger("meshlib")
 
 
 class Enforcement:
-    """Feeds one `Inbound`.
-
-    `identified`: the process has an identity, so nothing comes in before it is known what may; otherwise (``insecure_dev``, a
-    mesh in a test) everything may until something else is said.
-    """
+    """Feeds one `Inbound`, which knows what holds until something is said."""
 
     def __init__(
         self,
         inbound: Inbound,
         *,
-        identified: bool,
         keys: KeySource | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._inbound = inbound
-        self._unlisted = POLICY_UNKNOWN if identified else NO_POLICY
         self._keys = keys
         self._wall = wall
         self._compiled: dict[int, tuple[InboundListener, InboundPlan]] = {}
-        inbound.publish({}, self._unlisted)
+        inbound.publish({})
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take what a snapshot says.  A listener that cannot be compiled leaves the one before it in force."""
@@ -54,7 +48,7 @@ class Enforcement:
             self._compiled[port] = (listener, plan)
             changed = True
         if changed:
-            self._inbound.publish({port: plan for port, (_, plan) in self._compiled.items()}, self._unlisted)
+            self._inbound.publish({port: plan for port, (_, plan) in self._compiled.items()})
 
     @property
     def key_sets(self) -> frozenset[str]:
@@ -65,4 +59,4 @@ class Enforcement:
 
     def knows(self, port: int) -> bool:
         """Whether it is known what holds for a port."""
-        return port in self._compiled or self._unlisted is NO_POLICY
+        return port in self._compiled or self._inbound.unlisted is NO_POLICY

@@ -68,7 +68,7 @@ class Process:
         self.listening = listening
         listening.contexts = self.tls
         self._keys = RemoteKeys()
-        self._enforcement = Enforcement(listening.inbound, identified=identity is not None, keys=self._keys)
+        self._enforcement = Enforcement(listening.inbound, keys=self._keys)
         self._authorizers = MeshAuthorizers(link, self.client, self.tls)
         listening.inbound.authorizers = self._authorizers
         link.listen(self._publish)

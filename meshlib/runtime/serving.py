@@ -45,7 +45,9 @@ class Inbound:
     `denied` counts what was refused, by reason; `authorizers` None: requests that one is to be asked about are refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unlisted: InboundPlan = NO_POLICY) -> None:
+        """`unlisted`: what holds as long as there are no plans: a process that cannot even start is not to be open for that."""
+        self.unlisted = unlisted
         self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0  # requests in the application now
@@ -54,16 +56,16 @@ class Inbound:
         self.authorizers: Authorizers | None = None
         self.draining = False
         self._plans: Mapping[int, InboundPlan] = {}
-        self._elsewhere = NO_POLICY
+        self._elsewhere = unlisted
         forget_in_child(self)
 
-    def publish(self, plans: Mapping[int, InboundPlan], unlisted: InboundPlan = NO_POLICY) -> None:
+    def publish(self, plans: Mapping[int, InboundPlan], unlisted: InboundPlan | None = None) -> None:
         """What holds from now on for each served port, for new connections and for requests on those that are open.
 
-        `unlisted` is what holds as long as there are no plans at all (`POLICY_UNKNOWN` in a process with an identity).  Once
+        `unlisted` is what holds as long as there are no plans at all; None: what this object was made with.  Once
         there are, a port that none of them names is a way around those that they name, and has the strictest of them.
         """
-        strictest = max(plans.values(), key=lambda plan: _STRICTNESS.index(plan.mtls), default=unlisted)
+        strictest = max(plans.values(), key=lambda plan: _STRICTNESS.index(plan.mtls), default=unlisted or self.unlisted)
         self._plans, self._elsewhere = plans, strictest
 
     def plan(self, port: int) -> InboundPlan:

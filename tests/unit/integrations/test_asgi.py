@@ -242,3 +242,17 @@ async def test_applications_may_be_typed_as_they_like() -> None:
     driver.middleware = MeshMiddleware(typed_with_dicts, driver.mesh)
     await driver.run(http())
     assert driver.types == ["http.response.start"]
+
+
+async def test_a_process_that_cannot_prove_who_it_is_lets_nobody_in() -> None:
+    """Without a lifespan nothing stops the server, so each request is refused; one without identities by choice is open."""
+    for mesh, status in (
+        (Mesh(service="tests", port=8080), 403),
+        (Mesh(control=StaticControl(), service="tests", port=8080), 200),
+    ):
+        driver = Driver(answering)
+        driver.middleware = MeshMiddleware(answering, mesh)
+        for _ in range(2):  # the second one does not try again
+            await driver.run(http())
+        assert [message["status"] for message in driver.sent if "status" in message] == [status, status]
+        mesh.close()

@@ -223,3 +223,19 @@ def test_the_first_request_announces() -> None:
     assert server.control.announced == []
     server.serve()
     assert server.control.announced == [8080]
+
+
+def test_a_process_that_cannot_prove_who_it_is_lets_nobody_in() -> None:
+    """A WSGI server starts the mesh with its first request, which has nobody to tell: each is refused."""
+    server = Server()
+    server.serve()
+    assert server.status == "200 OK", "a mesh without identities by choice"
+    server = Server()
+    server.mesh = Mesh(service="tests", port=8080)
+    middleware = MeshMiddleware(server._app, server.mesh)
+    for _ in range(2):
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        b"".join(middleware(environ, server._start))
+        assert server.status.startswith("403")
+    assert server.environ == {}

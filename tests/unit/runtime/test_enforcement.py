@@ -8,7 +8,7 @@ from meshlib.model.authentication import JwtAuthentication, JwtProvider, Provide
 from meshlib.model.listener import INBOUND_PREFIX, InboundListener
 from meshlib.model.snapshot import Snapshot
 from meshlib.runtime.enforcement import Enforcement
-from meshlib.runtime.serving import Inbound
+from meshlib.runtime.serving import POLICY_UNKNOWN, Inbound
 
 
 def listener(*uris: str) -> InboundListener:
@@ -19,7 +19,7 @@ def listener(*uris: str) -> InboundListener:
 
 def test_the_key_sets_are_those_of_the_listeners_in_force() -> None:
     """An issuer that no policy names any more is not fetched from for ever."""
-    enforcement = Enforcement(Inbound(), identified=True)
+    enforcement = Enforcement(Inbound(POLICY_UNKNOWN))
     assert enforcement.key_sets == frozenset()
     for uris in (("https://a.test/keys", "https://b.test/keys"), ("https://b.test/keys",), ()):
         enforcement.publish(replace(Snapshot(), inbound={8080: listener(*uris)}))
