@@ -9,6 +9,7 @@ from typing import Final
 from meshlib.xds.proto import core_pb2, route_pb2
 from meshlib.xds.types import pack
 from meshlib_control.compile.retry_policy import duration
+from meshlib_control.config.grpc_statuses import GRPC_STATUSES
 from meshlib_control.config.kinds import (
     FaultAbort,
     FaultDelay,
@@ -32,25 +33,6 @@ _CODES: Final = {
     308: _Redirect.PERMANENT_REDIRECT,
 }
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_GRPC_STATUSES: Final = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
 _AUTHORITY: Final = ("host", ":authority")
 _PARTS_PER_PERCENT: Final = 10_000
 
@@ -171,7 +153,7 @@ def _set_abort(made: route_pb2.FaultAbort, abort: FaultAbort) -> None:
     if abort.http_status is not None:
         made.http_status = abort.http_status
     elif abort.grpc_status is not None:
-        made.grpc_status = _GRPC_STATUSES.index(abort.grpc_status)
+        made.grpc_status = GRPC_STATUSES.index(abort.grpc_status)
     if abort.percentage is not None:
         _set_percentage(made.percentage, abort.percentage)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
+from meshlib_control.config.grpc_statuses import GRPC_STATUSES
 from meshlib_control.config.kinds import (
     CorsPolicy,
     FaultAbort,
@@ -27,27 +28,6 @@ from meshlib_control.config.validate.strings import (
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "*"})
 _LARGEST_BODY = 1 << 20
 _LARGE_BODY = 100 << 10
-_GRPC_STATUSES = frozenset(
-    {
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    }
-)
 
 
 def check_redirect(redirect: HTTPRedirect | None) -> Iterator[Problem]:
@@ -124,7 +104,7 @@ def check_abort(abort: FaultAbort | None) -> Iterator[Problem]:
     yield from under(("percentage",), check_percent(abort.percentage))
     if abort.http_status is not None:
         yield from under(("httpStatus",), _check_status(abort.http_status))
-    if abort.grpc_status is not None and abort.grpc_status not in _GRPC_STATUSES:
+    if abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUSES:
         yield Problem(
             ("grpcStatus",), "MSH0140", f"{abort.grpc_status!r} is not the name of a gRPC status, such as UNAVAILABLE"
         )
