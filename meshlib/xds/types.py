@@ -135,6 +135,17 @@ ENVOY_NAMES: Final[dict[str, str]] = {
     "DeniedHttpResponse": "envoy.service.auth.v3.DeniedHttpResponse",
     "OkHttpResponse": "envoy.service.auth.v3.OkHttpResponse",
     "QueryParameter": "envoy.config.core.v3.QueryParameter",
+    "RuntimeDouble": "envoy.config.core.v3.RuntimeDouble",
+    "HealthCheck": "envoy.config.core.v3.HealthCheck",
+    "OutlierDetection": "envoy.config.cluster.v3.OutlierDetection",
+    "PreviousPrioritiesConfig": "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+    "CorsPolicy": "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    "Cors": "envoy.extensions.filters.http.cors.v3.Cors",
+    "TokenBucket": "envoy.type.v3.TokenBucket",
+    "RateLimitStrategy": "envoy.type.v3.RateLimitStrategy",
+    "BucketId": "envoy.service.rate_limit_quota.v3.BucketId",
+    "RateLimitQuotaUsageReports": "envoy.service.rate_limit_quota.v3.RateLimitQuotaUsageReports",
+    "RateLimitQuotaResponse": "envoy.service.rate_limit_quota.v3.RateLimitQuotaResponse",
 }
 
 

@@ -20,6 +20,7 @@ from meshlib.xds.proto import (
     jwt_pb2,
     listener_pb2,
     rbac_pb2,
+    rlqs_pb2,
     route_pb2,
     tls_pb2,
 )
@@ -39,6 +40,7 @@ MODULES = (
     rbac_pb2,
     jwt_pb2,
     ext_authz_pb2,
+    rlqs_pb2,
 )
 
 

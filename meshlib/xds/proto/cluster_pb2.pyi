@@ -58,8 +58,128 @@ class UpstreamConnectionOptions(_message.Message):
     tcp_keepalive: _core_pb2.TcpKeepalive
     def __init__(self, tcp_keepalive: _Optional[_Union[_core_pb2.TcpKeepalive, _Mapping]] = ...) -> None: ...
 
+class OutlierDetection(_message.Message):
+    __slots__ = ("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure", "split_external_local_origin_errors", "consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure", "enforcing_local_origin_success_rate", "failure_percentage_threshold", "enforcing_failure_percentage", "enforcing_failure_percentage_local_origin", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "max_ejection_time", "max_ejection_time_jitter", "successful_active_health_check_uneject_host", "always_eject_one_host")
+    CONSECUTIVE_5XX_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    BASE_EJECTION_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTION_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_CONSECUTIVE_5XX_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_SUCCESS_RATE_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_MINIMUM_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_REQUEST_VOLUME_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_STDEV_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_GATEWAY_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_CONSECUTIVE_GATEWAY_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_EXTERNAL_LOCAL_ORIGIN_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_LOCAL_ORIGIN_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_CONSECUTIVE_LOCAL_ORIGIN_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_LOCAL_ORIGIN_SUCCESS_RATE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_FAILURE_PERCENTAGE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_FAILURE_PERCENTAGE_LOCAL_ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_MINIMUM_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_REQUEST_VOLUME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTION_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTION_TIME_JITTER_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSFUL_ACTIVE_HEALTH_CHECK_UNEJECT_HOST_FIELD_NUMBER: _ClassVar[int]
+    ALWAYS_EJECT_ONE_HOST_FIELD_NUMBER: _ClassVar[int]
+    consecutive_5xx: _wrappers_pb2.UInt32Value
+    interval: _duration_pb2.Duration
+    base_ejection_time: _duration_pb2.Duration
+    max_ejection_percent: _wrappers_pb2.UInt32Value
+    enforcing_consecutive_5xx: _wrappers_pb2.UInt32Value
+    enforcing_success_rate: _wrappers_pb2.UInt32Value
+    success_rate_minimum_hosts: _wrappers_pb2.UInt32Value
+    success_rate_request_volume: _wrappers_pb2.UInt32Value
+    success_rate_stdev_factor: _wrappers_pb2.UInt32Value
+    consecutive_gateway_failure: _wrappers_pb2.UInt32Value
+    enforcing_consecutive_gateway_failure: _wrappers_pb2.UInt32Value
+    split_external_local_origin_errors: bool
+    consecutive_local_origin_failure: _wrappers_pb2.UInt32Value
+    enforcing_consecutive_local_origin_failure: _wrappers_pb2.UInt32Value
+    enforcing_local_origin_success_rate: _wrappers_pb2.UInt32Value
+    failure_percentage_threshold: _wrappers_pb2.UInt32Value
+    enforcing_failure_percentage: _wrappers_pb2.UInt32Value
+    enforcing_failure_percentage_local_origin: _wrappers_pb2.UInt32Value
+    failure_percentage_minimum_hosts: _wrappers_pb2.UInt32Value
+    failure_percentage_request_volume: _wrappers_pb2.UInt32Value
+    max_ejection_time: _duration_pb2.Duration
+    max_ejection_time_jitter: _duration_pb2.Duration
+    successful_active_health_check_uneject_host: _wrappers_pb2.BoolValue
+    always_eject_one_host: _wrappers_pb2.BoolValue
+    def __init__(self, consecutive_5xx: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., base_ejection_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_ejection_percent: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_consecutive_5xx: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_success_rate: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_minimum_hosts: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_request_volume: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_stdev_factor: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., consecutive_gateway_failure: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_consecutive_gateway_failure: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., split_external_local_origin_errors: bool = ..., consecutive_local_origin_failure: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_consecutive_local_origin_failure: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_local_origin_success_rate: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_threshold: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_failure_percentage: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_failure_percentage_local_origin: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_minimum_hosts: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_request_volume: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., max_ejection_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_ejection_time_jitter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., successful_active_health_check_uneject_host: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., always_eject_one_host: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
+
+class HealthCheck(_message.Message):
+    __slots__ = ("timeout", "interval", "initial_jitter", "interval_jitter", "interval_jitter_percent", "unhealthy_threshold", "healthy_threshold", "alt_port", "http_health_check", "tcp_health_check", "grpc_health_check", "no_traffic_interval", "no_traffic_healthy_interval", "unhealthy_interval", "unhealthy_edge_interval", "healthy_edge_interval")
+    class Payload(_message.Message):
+        __slots__ = ("text", "binary")
+        TEXT_FIELD_NUMBER: _ClassVar[int]
+        BINARY_FIELD_NUMBER: _ClassVar[int]
+        text: str
+        binary: bytes
+        def __init__(self, text: _Optional[str] = ..., binary: _Optional[bytes] = ...) -> None: ...
+    class HttpHealthCheck(_message.Message):
+        __slots__ = ("host", "path", "request_headers_to_add", "expected_statuses")
+        HOST_FIELD_NUMBER: _ClassVar[int]
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        REQUEST_HEADERS_TO_ADD_FIELD_NUMBER: _ClassVar[int]
+        EXPECTED_STATUSES_FIELD_NUMBER: _ClassVar[int]
+        host: str
+        path: str
+        request_headers_to_add: _containers.RepeatedCompositeFieldContainer[_core_pb2.HeaderValueOption]
+        expected_statuses: _containers.RepeatedCompositeFieldContainer[_core_pb2.Int64Range]
+        def __init__(self, host: _Optional[str] = ..., path: _Optional[str] = ..., request_headers_to_add: _Optional[_Iterable[_Union[_core_pb2.HeaderValueOption, _Mapping]]] = ..., expected_statuses: _Optional[_Iterable[_Union[_core_pb2.Int64Range, _Mapping]]] = ...) -> None: ...
+    class TcpHealthCheck(_message.Message):
+        __slots__ = ("send", "receive")
+        SEND_FIELD_NUMBER: _ClassVar[int]
+        RECEIVE_FIELD_NUMBER: _ClassVar[int]
+        send: HealthCheck.Payload
+        receive: _containers.RepeatedCompositeFieldContainer[HealthCheck.Payload]
+        def __init__(self, send: _Optional[_Union[HealthCheck.Payload, _Mapping]] = ..., receive: _Optional[_Iterable[_Union[HealthCheck.Payload, _Mapping]]] = ...) -> None: ...
+    class GrpcHealthCheck(_message.Message):
+        __slots__ = ("service_name", "authority")
+        SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+        AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+        service_name: str
+        authority: str
+        def __init__(self, service_name: _Optional[str] = ..., authority: _Optional[str] = ...) -> None: ...
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_JITTER_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_JITTER_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_JITTER_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    UNHEALTHY_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    HEALTHY_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    ALT_PORT_FIELD_NUMBER: _ClassVar[int]
+    HTTP_HEALTH_CHECK_FIELD_NUMBER: _ClassVar[int]
+    TCP_HEALTH_CHECK_FIELD_NUMBER: _ClassVar[int]
+    GRPC_HEALTH_CHECK_FIELD_NUMBER: _ClassVar[int]
+    NO_TRAFFIC_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    NO_TRAFFIC_HEALTHY_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    UNHEALTHY_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    UNHEALTHY_EDGE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    HEALTHY_EDGE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    timeout: _duration_pb2.Duration
+    interval: _duration_pb2.Duration
+    initial_jitter: _duration_pb2.Duration
+    interval_jitter: _duration_pb2.Duration
+    interval_jitter_percent: int
+    unhealthy_threshold: _wrappers_pb2.UInt32Value
+    healthy_threshold: _wrappers_pb2.UInt32Value
+    alt_port: _wrappers_pb2.UInt32Value
+    http_health_check: HealthCheck.HttpHealthCheck
+    tcp_health_check: HealthCheck.TcpHealthCheck
+    grpc_health_check: HealthCheck.GrpcHealthCheck
+    no_traffic_interval: _duration_pb2.Duration
+    no_traffic_healthy_interval: _duration_pb2.Duration
+    unhealthy_interval: _duration_pb2.Duration
+    unhealthy_edge_interval: _duration_pb2.Duration
+    healthy_edge_interval: _duration_pb2.Duration
+    def __init__(self, timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., initial_jitter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interval_jitter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interval_jitter_percent: _Optional[int] = ..., unhealthy_threshold: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., healthy_threshold: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., alt_port: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., http_health_check: _Optional[_Union[HealthCheck.HttpHealthCheck, _Mapping]] = ..., tcp_health_check: _Optional[_Union[HealthCheck.TcpHealthCheck, _Mapping]] = ..., grpc_health_check: _Optional[_Union[HealthCheck.GrpcHealthCheck, _Mapping]] = ..., no_traffic_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., no_traffic_healthy_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unhealthy_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unhealthy_edge_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., healthy_edge_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
 class Cluster(_message.Message):
-    __slots__ = ("name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "lb_policy", "load_assignment", "circuit_breakers", "dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "typed_extension_protocol_options", "metadata", "common_lb_config", "least_request_lb_config", "upstream_connection_options", "transport_socket", "transport_socket_matches", "max_requests_per_connection")
+    __slots__ = ("name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout", "lb_policy", "load_assignment", "circuit_breakers", "health_checks", "outlier_detection", "dns_refresh_rate", "respect_dns_ttl", "dns_lookup_family", "typed_extension_protocol_options", "metadata", "common_lb_config", "ring_hash_lb_config", "maglev_lb_config", "least_request_lb_config", "round_robin_lb_config", "upstream_connection_options", "transport_socket", "transport_socket_matches", "max_requests_per_connection")
     class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATIC: _ClassVar[Cluster.DiscoveryType]
@@ -117,20 +237,78 @@ class Cluster(_message.Message):
         service_name: str
         def __init__(self, eds_config: _Optional[_Union[_core_pb2.ConfigSource, _Mapping]] = ..., service_name: _Optional[str] = ...) -> None: ...
     class CommonLbConfig(_message.Message):
-        __slots__ = ("healthy_panic_threshold", "locality_weighted_lb_config")
+        __slots__ = ("healthy_panic_threshold", "zone_aware_lb_config", "locality_weighted_lb_config", "consistent_hashing_lb_config")
+        class ZoneAwareLbConfig(_message.Message):
+            __slots__ = ("routing_enabled", "min_cluster_size", "fail_traffic_on_panic")
+            ROUTING_ENABLED_FIELD_NUMBER: _ClassVar[int]
+            MIN_CLUSTER_SIZE_FIELD_NUMBER: _ClassVar[int]
+            FAIL_TRAFFIC_ON_PANIC_FIELD_NUMBER: _ClassVar[int]
+            routing_enabled: _core_pb2.Percent
+            min_cluster_size: _wrappers_pb2.UInt64Value
+            fail_traffic_on_panic: bool
+            def __init__(self, routing_enabled: _Optional[_Union[_core_pb2.Percent, _Mapping]] = ..., min_cluster_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ..., fail_traffic_on_panic: bool = ...) -> None: ...
         class LocalityWeightedLbConfig(_message.Message):
             __slots__ = ()
             def __init__(self) -> None: ...
+        class ConsistentHashingLbConfig(_message.Message):
+            __slots__ = ("use_hostname_for_hashing", "hash_balance_factor")
+            USE_HOSTNAME_FOR_HASHING_FIELD_NUMBER: _ClassVar[int]
+            HASH_BALANCE_FACTOR_FIELD_NUMBER: _ClassVar[int]
+            use_hostname_for_hashing: bool
+            hash_balance_factor: _wrappers_pb2.UInt32Value
+            def __init__(self, use_hostname_for_hashing: bool = ..., hash_balance_factor: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
         HEALTHY_PANIC_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+        ZONE_AWARE_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
         LOCALITY_WEIGHTED_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        CONSISTENT_HASHING_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
         healthy_panic_threshold: _core_pb2.Percent
+        zone_aware_lb_config: Cluster.CommonLbConfig.ZoneAwareLbConfig
         locality_weighted_lb_config: Cluster.CommonLbConfig.LocalityWeightedLbConfig
-        def __init__(self, healthy_panic_threshold: _Optional[_Union[_core_pb2.Percent, _Mapping]] = ..., locality_weighted_lb_config: _Optional[_Union[Cluster.CommonLbConfig.LocalityWeightedLbConfig, _Mapping]] = ...) -> None: ...
+        consistent_hashing_lb_config: Cluster.CommonLbConfig.ConsistentHashingLbConfig
+        def __init__(self, healthy_panic_threshold: _Optional[_Union[_core_pb2.Percent, _Mapping]] = ..., zone_aware_lb_config: _Optional[_Union[Cluster.CommonLbConfig.ZoneAwareLbConfig, _Mapping]] = ..., locality_weighted_lb_config: _Optional[_Union[Cluster.CommonLbConfig.LocalityWeightedLbConfig, _Mapping]] = ..., consistent_hashing_lb_config: _Optional[_Union[Cluster.CommonLbConfig.ConsistentHashingLbConfig, _Mapping]] = ...) -> None: ...
+    class SlowStartConfig(_message.Message):
+        __slots__ = ("slow_start_window", "aggression", "min_weight_percent")
+        SLOW_START_WINDOW_FIELD_NUMBER: _ClassVar[int]
+        AGGRESSION_FIELD_NUMBER: _ClassVar[int]
+        MIN_WEIGHT_PERCENT_FIELD_NUMBER: _ClassVar[int]
+        slow_start_window: _duration_pb2.Duration
+        aggression: _core_pb2.RuntimeDouble
+        min_weight_percent: _core_pb2.Percent
+        def __init__(self, slow_start_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., aggression: _Optional[_Union[_core_pb2.RuntimeDouble, _Mapping]] = ..., min_weight_percent: _Optional[_Union[_core_pb2.Percent, _Mapping]] = ...) -> None: ...
+    class RoundRobinLbConfig(_message.Message):
+        __slots__ = ("slow_start_config",)
+        SLOW_START_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        slow_start_config: Cluster.SlowStartConfig
+        def __init__(self, slow_start_config: _Optional[_Union[Cluster.SlowStartConfig, _Mapping]] = ...) -> None: ...
     class LeastRequestLbConfig(_message.Message):
-        __slots__ = ("choice_count",)
+        __slots__ = ("choice_count", "active_request_bias", "slow_start_config")
         CHOICE_COUNT_FIELD_NUMBER: _ClassVar[int]
+        ACTIVE_REQUEST_BIAS_FIELD_NUMBER: _ClassVar[int]
+        SLOW_START_CONFIG_FIELD_NUMBER: _ClassVar[int]
         choice_count: _wrappers_pb2.UInt32Value
-        def __init__(self, choice_count: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+        active_request_bias: _core_pb2.RuntimeDouble
+        slow_start_config: Cluster.SlowStartConfig
+        def __init__(self, choice_count: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., active_request_bias: _Optional[_Union[_core_pb2.RuntimeDouble, _Mapping]] = ..., slow_start_config: _Optional[_Union[Cluster.SlowStartConfig, _Mapping]] = ...) -> None: ...
+    class RingHashLbConfig(_message.Message):
+        __slots__ = ("minimum_ring_size", "hash_function", "maximum_ring_size")
+        class HashFunction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+            __slots__ = ()
+            XX_HASH: _ClassVar[Cluster.RingHashLbConfig.HashFunction]
+            MURMUR_HASH_2: _ClassVar[Cluster.RingHashLbConfig.HashFunction]
+        XX_HASH: Cluster.RingHashLbConfig.HashFunction
+        MURMUR_HASH_2: Cluster.RingHashLbConfig.HashFunction
+        MINIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
+        HASH_FUNCTION_FIELD_NUMBER: _ClassVar[int]
+        MAXIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
+        minimum_ring_size: _wrappers_pb2.UInt64Value
+        hash_function: Cluster.RingHashLbConfig.HashFunction
+        maximum_ring_size: _wrappers_pb2.UInt64Value
+        def __init__(self, minimum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ..., hash_function: _Optional[_Union[Cluster.RingHashLbConfig.HashFunction, str]] = ..., maximum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ...) -> None: ...
+    class MaglevLbConfig(_message.Message):
+        __slots__ = ("table_size",)
+        TABLE_SIZE_FIELD_NUMBER: _ClassVar[int]
+        table_size: _wrappers_pb2.UInt64Value
+        def __init__(self, table_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ...) -> None: ...
     class TypedExtensionProtocolOptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -146,13 +324,18 @@ class Cluster(_message.Message):
     LB_POLICY_FIELD_NUMBER: _ClassVar[int]
     LOAD_ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     CIRCUIT_BREAKERS_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_CHECKS_FIELD_NUMBER: _ClassVar[int]
+    OUTLIER_DETECTION_FIELD_NUMBER: _ClassVar[int]
     DNS_REFRESH_RATE_FIELD_NUMBER: _ClassVar[int]
     RESPECT_DNS_TTL_FIELD_NUMBER: _ClassVar[int]
     DNS_LOOKUP_FAMILY_FIELD_NUMBER: _ClassVar[int]
     TYPED_EXTENSION_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     COMMON_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    MAGLEV_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
     LEAST_REQUEST_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ROBIN_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_CONNECTION_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_SOCKET_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_SOCKET_MATCHES_FIELD_NUMBER: _ClassVar[int]
@@ -165,18 +348,23 @@ class Cluster(_message.Message):
     lb_policy: Cluster.LbPolicy
     load_assignment: _endpoint_pb2.ClusterLoadAssignment
     circuit_breakers: CircuitBreakers
+    health_checks: _containers.RepeatedCompositeFieldContainer[HealthCheck]
+    outlier_detection: OutlierDetection
     dns_refresh_rate: _duration_pb2.Duration
     respect_dns_ttl: bool
     dns_lookup_family: Cluster.DnsLookupFamily
     typed_extension_protocol_options: _containers.MessageMap[str, _any_pb2.Any]
     metadata: _core_pb2.Metadata
     common_lb_config: Cluster.CommonLbConfig
+    ring_hash_lb_config: Cluster.RingHashLbConfig
+    maglev_lb_config: Cluster.MaglevLbConfig
     least_request_lb_config: Cluster.LeastRequestLbConfig
+    round_robin_lb_config: Cluster.RoundRobinLbConfig
     upstream_connection_options: UpstreamConnectionOptions
     transport_socket: _core_pb2.TransportSocket
     transport_socket_matches: _containers.RepeatedCompositeFieldContainer[Cluster.TransportSocketMatch]
     max_requests_per_connection: _wrappers_pb2.UInt32Value
-    def __init__(self, name: _Optional[str] = ..., alt_stat_name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., dns_refresh_rate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., respect_dns_ttl: bool = ..., dns_lookup_family: _Optional[_Union[Cluster.DnsLookupFamily, str]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., least_request_lb_config: _Optional[_Union[Cluster.LeastRequestLbConfig, _Mapping]] = ..., upstream_connection_options: _Optional[_Union[UpstreamConnectionOptions, _Mapping]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ..., transport_socket_matches: _Optional[_Iterable[_Union[Cluster.TransportSocketMatch, _Mapping]]] = ..., max_requests_per_connection: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., alt_stat_name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., health_checks: _Optional[_Iterable[_Union[HealthCheck, _Mapping]]] = ..., outlier_detection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., dns_refresh_rate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., respect_dns_ttl: bool = ..., dns_lookup_family: _Optional[_Union[Cluster.DnsLookupFamily, str]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., ring_hash_lb_config: _Optional[_Union[Cluster.RingHashLbConfig, _Mapping]] = ..., maglev_lb_config: _Optional[_Union[Cluster.MaglevLbConfig, _Mapping]] = ..., least_request_lb_config: _Optional[_Union[Cluster.LeastRequestLbConfig, _Mapping]] = ..., round_robin_lb_config: _Optional[_Union[Cluster.RoundRobinLbConfig, _Mapping]] = ..., upstream_connection_options: _Optional[_Union[UpstreamConnectionOptions, _Mapping]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ..., transport_socket_matches: _Optional[_Iterable[_Union[Cluster.TransportSocketMatch, _Mapping]]] = ..., max_requests_per_connection: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
 
 class HttpProtocolOptions(_message.Message):
     __slots__ = ("common_http_protocol_options", "explicit_http_config")

@@ -139,6 +139,14 @@ class TransportSocket(_message.Message):
     typed_config: _any_pb2.Any
     def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
 
+class RuntimeDouble(_message.Message):
+    __slots__ = ("default_value", "runtime_key")
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_KEY_FIELD_NUMBER: _ClassVar[int]
+    default_value: float
+    runtime_key: str
+    def __init__(self, default_value: _Optional[float] = ..., runtime_key: _Optional[str] = ...) -> None: ...
+
 class RuntimeFractionalPercent(_message.Message):
     __slots__ = ("default_value", "runtime_key")
     DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]

@@ -171,7 +171,7 @@ class WeightedCluster(_message.Message):
     def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ...) -> None: ...
 
 class RetryPolicy(_message.Message):
-    __slots__ = ("retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_host_predicate", "host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off")
+    __slots__ = ("retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_priority", "retry_host_predicate", "host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off")
     class RetryHostPredicate(_message.Message):
         __slots__ = ("name", "typed_config")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -186,10 +186,18 @@ class RetryPolicy(_message.Message):
         base_interval: _duration_pb2.Duration
         max_interval: _duration_pb2.Duration
         def __init__(self, base_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    class RetryPriority(_message.Message):
+        __slots__ = ("name", "typed_config")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        typed_config: _any_pb2.Any
+        def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
     RETRY_ON_FIELD_NUMBER: _ClassVar[int]
     NUM_RETRIES_FIELD_NUMBER: _ClassVar[int]
     PER_TRY_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     PER_TRY_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_PRIORITY_FIELD_NUMBER: _ClassVar[int]
     RETRY_HOST_PREDICATE_FIELD_NUMBER: _ClassVar[int]
     HOST_SELECTION_RETRY_MAX_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RETRIABLE_STATUS_CODES_FIELD_NUMBER: _ClassVar[int]
@@ -198,14 +206,15 @@ class RetryPolicy(_message.Message):
     num_retries: _wrappers_pb2.UInt32Value
     per_try_timeout: _duration_pb2.Duration
     per_try_idle_timeout: _duration_pb2.Duration
+    retry_priority: RetryPolicy.RetryPriority
     retry_host_predicate: _containers.RepeatedCompositeFieldContainer[RetryPolicy.RetryHostPredicate]
     host_selection_retry_max_attempts: int
     retriable_status_codes: _containers.RepeatedScalarFieldContainer[int]
     retry_back_off: RetryPolicy.RetryBackOff
-    def __init__(self, retry_on: _Optional[str] = ..., num_retries: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., per_try_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., per_try_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_host_predicate: _Optional[_Iterable[_Union[RetryPolicy.RetryHostPredicate, _Mapping]]] = ..., host_selection_retry_max_attempts: _Optional[int] = ..., retriable_status_codes: _Optional[_Iterable[int]] = ..., retry_back_off: _Optional[_Union[RetryPolicy.RetryBackOff, _Mapping]] = ...) -> None: ...
+    def __init__(self, retry_on: _Optional[str] = ..., num_retries: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., per_try_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., per_try_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_priority: _Optional[_Union[RetryPolicy.RetryPriority, _Mapping]] = ..., retry_host_predicate: _Optional[_Iterable[_Union[RetryPolicy.RetryHostPredicate, _Mapping]]] = ..., host_selection_retry_max_attempts: _Optional[int] = ..., retriable_status_codes: _Optional[_Iterable[int]] = ..., retry_back_off: _Optional[_Union[RetryPolicy.RetryBackOff, _Mapping]] = ...) -> None: ...
 
 class RouteAction(_message.Message):
-    __slots__ = ("cluster", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "timeout", "retry_policy", "max_stream_duration", "max_grpc_timeout")
+    __slots__ = ("cluster", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "timeout", "retry_policy", "hash_policy", "request_mirror_policies", "max_stream_duration", "max_grpc_timeout")
     class ClusterNotFoundResponseCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SERVICE_UNAVAILABLE: _ClassVar[RouteAction.ClusterNotFoundResponseCode]
@@ -221,6 +230,56 @@ class RouteAction(_message.Message):
         max_stream_duration: _duration_pb2.Duration
         grpc_timeout_header_max: _duration_pb2.Duration
         def __init__(self, max_stream_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grpc_timeout_header_max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    class HashPolicy(_message.Message):
+        __slots__ = ("header", "cookie", "connection_properties", "query_parameter", "terminal")
+        class Header(_message.Message):
+            __slots__ = ("header_name", "regex_rewrite")
+            HEADER_NAME_FIELD_NUMBER: _ClassVar[int]
+            REGEX_REWRITE_FIELD_NUMBER: _ClassVar[int]
+            header_name: str
+            regex_rewrite: _core_pb2.RegexMatchAndSubstitute
+            def __init__(self, header_name: _Optional[str] = ..., regex_rewrite: _Optional[_Union[_core_pb2.RegexMatchAndSubstitute, _Mapping]] = ...) -> None: ...
+        class Cookie(_message.Message):
+            __slots__ = ("name", "ttl", "path")
+            NAME_FIELD_NUMBER: _ClassVar[int]
+            TTL_FIELD_NUMBER: _ClassVar[int]
+            PATH_FIELD_NUMBER: _ClassVar[int]
+            name: str
+            ttl: _duration_pb2.Duration
+            path: str
+            def __init__(self, name: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., path: _Optional[str] = ...) -> None: ...
+        class ConnectionProperties(_message.Message):
+            __slots__ = ("source_ip",)
+            SOURCE_IP_FIELD_NUMBER: _ClassVar[int]
+            source_ip: bool
+            def __init__(self, source_ip: bool = ...) -> None: ...
+        class QueryParameter(_message.Message):
+            __slots__ = ("name",)
+            NAME_FIELD_NUMBER: _ClassVar[int]
+            name: str
+            def __init__(self, name: _Optional[str] = ...) -> None: ...
+        HEADER_FIELD_NUMBER: _ClassVar[int]
+        COOKIE_FIELD_NUMBER: _ClassVar[int]
+        CONNECTION_PROPERTIES_FIELD_NUMBER: _ClassVar[int]
+        QUERY_PARAMETER_FIELD_NUMBER: _ClassVar[int]
+        TERMINAL_FIELD_NUMBER: _ClassVar[int]
+        header: RouteAction.HashPolicy.Header
+        cookie: RouteAction.HashPolicy.Cookie
+        connection_properties: RouteAction.HashPolicy.ConnectionProperties
+        query_parameter: RouteAction.HashPolicy.QueryParameter
+        terminal: bool
+        def __init__(self, header: _Optional[_Union[RouteAction.HashPolicy.Header, _Mapping]] = ..., cookie: _Optional[_Union[RouteAction.HashPolicy.Cookie, _Mapping]] = ..., connection_properties: _Optional[_Union[RouteAction.HashPolicy.ConnectionProperties, _Mapping]] = ..., query_parameter: _Optional[_Union[RouteAction.HashPolicy.QueryParameter, _Mapping]] = ..., terminal: bool = ...) -> None: ...
+    class RequestMirrorPolicy(_message.Message):
+        __slots__ = ("cluster", "runtime_fraction", "trace_sampled", "disable_shadow_host_suffix_append")
+        CLUSTER_FIELD_NUMBER: _ClassVar[int]
+        RUNTIME_FRACTION_FIELD_NUMBER: _ClassVar[int]
+        TRACE_SAMPLED_FIELD_NUMBER: _ClassVar[int]
+        DISABLE_SHADOW_HOST_SUFFIX_APPEND_FIELD_NUMBER: _ClassVar[int]
+        cluster: str
+        runtime_fraction: _core_pb2.RuntimeFractionalPercent
+        trace_sampled: _wrappers_pb2.BoolValue
+        disable_shadow_host_suffix_append: bool
+        def __init__(self, cluster: _Optional[str] = ..., runtime_fraction: _Optional[_Union[_core_pb2.RuntimeFractionalPercent, _Mapping]] = ..., trace_sampled: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., disable_shadow_host_suffix_append: bool = ...) -> None: ...
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_NOT_FOUND_RESPONSE_CODE_FIELD_NUMBER: _ClassVar[int]
@@ -229,6 +288,8 @@ class RouteAction(_message.Message):
     HOST_REWRITE_LITERAL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     RETRY_POLICY_FIELD_NUMBER: _ClassVar[int]
+    HASH_POLICY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_MIRROR_POLICIES_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAM_DURATION_FIELD_NUMBER: _ClassVar[int]
     MAX_GRPC_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     cluster: str
@@ -239,9 +300,11 @@ class RouteAction(_message.Message):
     host_rewrite_literal: str
     timeout: _duration_pb2.Duration
     retry_policy: RetryPolicy
+    hash_policy: _containers.RepeatedCompositeFieldContainer[RouteAction.HashPolicy]
+    request_mirror_policies: _containers.RepeatedCompositeFieldContainer[RouteAction.RequestMirrorPolicy]
     max_stream_duration: RouteAction.MaxStreamDuration
     max_grpc_timeout: _duration_pb2.Duration
-    def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., prefix_rewrite: _Optional[str] = ..., regex_rewrite: _Optional[_Union[_core_pb2.RegexMatchAndSubstitute, _Mapping]] = ..., host_rewrite_literal: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., max_stream_duration: _Optional[_Union[RouteAction.MaxStreamDuration, _Mapping]] = ..., max_grpc_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_not_found_response_code: _Optional[_Union[RouteAction.ClusterNotFoundResponseCode, str]] = ..., prefix_rewrite: _Optional[str] = ..., regex_rewrite: _Optional[_Union[_core_pb2.RegexMatchAndSubstitute, _Mapping]] = ..., host_rewrite_literal: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ..., request_mirror_policies: _Optional[_Iterable[_Union[RouteAction.RequestMirrorPolicy, _Mapping]]] = ..., max_stream_duration: _Optional[_Union[RouteAction.MaxStreamDuration, _Mapping]] = ..., max_grpc_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RedirectAction(_message.Message):
     __slots__ = ("https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite", "response_code", "strip_query")
@@ -288,6 +351,38 @@ class NonForwardingAction(_message.Message):
     def __init__(self) -> None: ...
 
 class PreviousHostsPredicate(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PreviousPrioritiesConfig(_message.Message):
+    __slots__ = ("update_frequency",)
+    UPDATE_FREQUENCY_FIELD_NUMBER: _ClassVar[int]
+    update_frequency: int
+    def __init__(self, update_frequency: _Optional[int] = ...) -> None: ...
+
+class CorsPolicy(_message.Message):
+    __slots__ = ("allow_origin_string_match", "allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials", "filter_enabled", "allow_private_network_access", "forward_not_matching_preflights")
+    ALLOW_ORIGIN_STRING_MATCH_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_METHODS_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    EXPOSE_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PRIVATE_NETWORK_ACCESS_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_NOT_MATCHING_PREFLIGHTS_FIELD_NUMBER: _ClassVar[int]
+    allow_origin_string_match: _containers.RepeatedCompositeFieldContainer[_core_pb2.StringMatcher]
+    allow_methods: str
+    allow_headers: str
+    expose_headers: str
+    max_age: str
+    allow_credentials: _wrappers_pb2.BoolValue
+    filter_enabled: _core_pb2.RuntimeFractionalPercent
+    allow_private_network_access: _wrappers_pb2.BoolValue
+    forward_not_matching_preflights: _wrappers_pb2.BoolValue
+    def __init__(self, allow_origin_string_match: _Optional[_Iterable[_Union[_core_pb2.StringMatcher, _Mapping]]] = ..., allow_methods: _Optional[str] = ..., allow_headers: _Optional[str] = ..., expose_headers: _Optional[str] = ..., max_age: _Optional[str] = ..., allow_credentials: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., filter_enabled: _Optional[_Union[_core_pb2.RuntimeFractionalPercent, _Mapping]] = ..., allow_private_network_access: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., forward_not_matching_preflights: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
+
+class Cors(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
