@@ -41,7 +41,7 @@ from meshlib.flow.record import CallRecord
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call, Headers, Overrides
 from meshlib.model.cluster import Discovery
-from meshlib.model.outcome import Outcome, Reset
+from meshlib.model.outcome import UNREACHED, Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.policy.balancing import Host
 from meshlib.policy.fault import drawn_delay, is_aborted
@@ -225,8 +225,8 @@ class _Tries:
                 record.tried(host)
                 try:
                     outcome: Outcome = yield attempt  # type: ignore[assignment]  # what comes back for an Attempt
-                    if outcome.reset is not None or upstream.reachability.refused_by:
-                        self._learn(host, outcome, rng)
+                    if outcome.reset is not None or upstream.attentive:
+                        upstream.learn(host, outcome, rng)
                     if holds_retry:
                         upstream.active_retries -= 1
                         holds_retry = False
@@ -247,7 +247,7 @@ class _Tries:
                     if lease is None:
                         host.active -= 1
                 tried.append(host)
-                if not _reached_nobody(outcome):
+                if outcome.reset not in UNREACHED:
                     upstream.active_retries += 1
                     holds_retry = True
                 now = outcome.at
@@ -258,13 +258,6 @@ class _Tries:
                 upstream.active_retries -= 1
             if lease is None:  # complete, failed, or closed by the driver: the caller gave up
                 upstream.active -= 1
-
-    def _learn(self, host: Host, outcome: Outcome, rng: Rng) -> None:
-        """Whether the endpoint takes connections: the next calls profit from it."""
-        if outcome.reset is None:
-            self._upstream.reachability.answered(host)
-        elif _reached_nobody(outcome):
-            self._upstream.reachability.refused(host, outcome.at, rng)
 
     def _pick_again(self, tried: list[Host], rng: Rng, now: float) -> Host | None:
         assert self._retry is not None
@@ -298,7 +291,7 @@ class _Tries:
         if strategies is None and record.attempts > retry.policy.attempts:
             record.flag("URX")
             return None
-        if not _reached_nobody(outcome) and not upstream.may_retry():
+        if outcome.reset not in UNREACHED and not upstream.may_retry():
             record.flag("UO")
             return None
         if strategies is None:
@@ -312,10 +305,6 @@ class _Tries:
         if self._deadline is not None and outcome.at + pause >= self._deadline:
             return None
         return pause
-
-
-def _reached_nobody(outcome: Outcome) -> bool:
-    return outcome.reset is Reset.CONNECT_FAILURE or outcome.reset is Reset.CONNECT_TIMEOUT
 
 
 def overridden(retry: Retry | None, overrides: Overrides) -> tuple[Retry | None, float]:

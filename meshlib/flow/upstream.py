@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
+from meshlib.model.outcome import UNREACHED, Outcome
 from meshlib.model.snapshot import ClusterConfig
 from meshlib.policy.balancing import Balancer, Host, build_balancer, usable
 from meshlib.policy.budget import may_retry
+from meshlib.policy.guard import Guard
 from meshlib.policy.reachability import Reachability
 from meshlib.policy.retrying import excludes
 from meshlib.policy.rng import Rng
@@ -31,6 +33,7 @@ class Upstream:
         "active_retries",
         "cluster",
         "error",
+        "guards",
         "hosts",
         "name",
         "reachability",
@@ -44,6 +47,7 @@ class Upstream:
         self.active = 0  # calls in flight, waiting for a retry included
         self.active_retries = 0
         self.reachability = Reachability()
+        self.guards: tuple[Guard, ...] = ()
         self._endpoints: Sequence[Endpoint] = ()
         self._usable: Sequence[Host] = ()
         self._balancer: Balancer | None = None
@@ -102,6 +106,18 @@ class Upstream:
             chosen = next((each for each in rest if not avoids(each, now) and not excludes(tried, each)), fallback)
         self.reachability.chosen(chosen, now, rng)
         return chosen
+
+    @property
+    def attentive(self) -> bool:
+        """Whether attempts that went well have to be learned from, too."""
+        return bool(self.reachability.refused_by)
+
+    def learn(self, host: Host, outcome: Outcome, rng: Rng) -> None:
+        """What an attempt on `host` came to: the next calls profit from it."""
+        if outcome.reset is None:
+            self.reachability.answered(host)
+        elif outcome.reset in UNREACHED:
+            self.reachability.refused(host, outcome.at, rng)
 
     def may_retry(self) -> bool:
         """Asks the budget; the caller counts `active_retries`."""

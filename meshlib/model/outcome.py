@@ -29,6 +29,10 @@ class Reset(Enum):
         return self.value[1]
 
 
+UNREACHED = frozenset({Reset.CONNECT_FAILURE, Reset.CONNECT_TIMEOUT})
+"""No connection was made, so the attempt reached nobody."""
+
+
 class Outcome:
     """Sent back into the flow after an `Attempt`: either a response head (`status`), or a `reset`.
 

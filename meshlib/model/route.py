@@ -98,6 +98,7 @@ class RetryPolicy:
     per_try_timeout: float = 0.0  # 0: none
     previous_hosts: bool = False  # hosts already tried are avoided
     host_selection_attempts: int = 1  # further picks that may be spent on avoiding them
+    previous_priorities: int = 0  # after so many hosts, their priorities are left out (Istio retryRemoteLocalities); 0: never
     base_interval: float = 0.025
     max_interval: float = 0.25
 
@@ -147,6 +148,31 @@ class Substitution:
 
 
 @dataclass(frozen=True, slots=True)
+class HashPolicy:
+    """One source of the hash by which a call finds its endpoint (Envoy ``RouteAction.HashPolicy``).
+
+    `name`: of the header (lower case), cookie or query parameter.  `ttl` in seconds: a cookie that the request lacks is made,
+    and set in the response (0: a session cookie); None: it is not made.  `terminal`: no more policies once there is a hash.
+    """
+
+    kind: Literal["header", "cookie", "query", "source_ip"]
+    name: str = ""
+    ttl: float | None = None
+    path: str = ""  # of the cookie
+    rewrite: Substitution | None = None  # of the header's values, before they are hashed
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Send a copy of this share (0..1) of the calls to a cluster, and forget its answer."""
+
+    cluster: str
+    fraction: float = 1.0
+    keep_host: bool = False  # False: ``-shadow`` is appended to the host name
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """Send it upstream.  `timeout`: seconds for the whole call with its retries; 0: none.
 
@@ -161,6 +187,8 @@ class Forward:
     prefix_rewrite: str = ""
     regex_rewrite: Substitution | None = None
     authority: str = ""
+    hash_policies: tuple[HashPolicy, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class ClusterConfig:
     cluster: Cluster | None = None
     endpoints: tuple[Endpoint, ...] = ()
     error: str = ""
+    overprovisioning_factor: int = 140  # percent: how much more than its share a priority's hosts can take
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive, UpstreamTls
+from meshlib.model.cluster import Balancing, CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive, UpstreamTls
 from meshlib.model.endpoint import Endpoint
 from meshlib.xds.endpoints import MTLS_MODE, TLS_MODE, decode_endpoints
 from meshlib.xds.fields import allow_only, seconds, unpack
@@ -85,7 +85,7 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
         discovery=discovery,
         eds_name=_eds_name(cluster, problems) if discovery is Discovery.EDS else "",
         lb_policy=_lb_policy(cluster, discovery, problems),
-        choice_count=_choice_count(cluster, problems),
+        balancing=Balancing(choice_count=_choice_count(cluster, problems)),
         connect_timeout=_connect_timeout(cluster, problems),
         idle_timeout=http.idle_timeout,
         max_connection_duration=http.max_connection_duration,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive
+from meshlib.model.cluster import Balancing, CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive
 from meshlib.model.endpoint import Endpoint, Health, Locality
 from meshlib.model.listener import Listener, PathNormalization
 from meshlib.model.route import (
@@ -239,7 +239,7 @@ def test_cluster_in_full() -> None:
     assert found == Cluster(
         name="c",
         eds_name="s",
-        choice_count=3,
+        balancing=Balancing(choice_count=3),
         connect_timeout=1.5,
         idle_timeout=60.0,
         max_connection_duration=300.0,

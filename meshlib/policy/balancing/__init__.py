@@ -8,31 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any, Protocol
+from typing import Protocol
 
 from meshlib.model.cluster import Cluster, LbPolicy
-from meshlib.model.endpoint import Endpoint, Health
+from meshlib.model.endpoint import Health
+from meshlib.policy.balancing.host import Host
 from meshlib.policy.rng import Rng
 
-
-class Host:
-    """The mutable side of an endpoint, kept as long as the endpoint stays in its cluster.
-
-    `shells` belongs to the runtime: the connection pools to this endpoint, by event loop; policies do not look into it.
-    """
-
-    __slots__ = ("active", "endpoint", "key", "shells", "total", "weight")
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.key = endpoint.key
-        self.weight = endpoint.weight
-        self.active = 0  # requests in flight
-        self.total = 0
-        self.shells: dict[Any, Any] = {}
-
-    def __repr__(self) -> str:
-        return f"<Host {self.key} active={self.active}>"
+__all__ = ["Balancer", "EarliestDeadlineFirst", "Host", "LeastRequest", "Random", "RoundRobin", "build_balancer", "usable"]
 
 
 class Balancer(Protocol):
@@ -122,9 +105,9 @@ def usable(hosts: Iterable[Host]) -> list[Host]:
     by_priority: dict[int, tuple[list[Host], list[Host]]] = {}
     for host in hosts:
         healthy, degraded = by_priority.setdefault(host.endpoint.priority, ([], []))
-        if host.endpoint.health is Health.HEALTHY:
+        if host.health is Health.HEALTHY:
             healthy.append(host)
-        elif host.endpoint.health is Health.DEGRADED:
+        elif host.health is Health.DEGRADED:
             degraded.append(host)
     for tier in (0, 1):
         for priority in sorted(by_priority):
@@ -145,4 +128,4 @@ def build_balancer(cluster: Cluster, hosts: Iterable[Host], rng: Rng) -> Balance
         return EarliestDeadlineFirst(chosen, by_load=False, rng=rng) if weighted else RoundRobin(chosen, rng)
     if weighted:
         return EarliestDeadlineFirst(chosen, by_load=True, rng=rng)
-    return LeastRequest(chosen, cluster.choice_count)
+    return LeastRequest(chosen, cluster.balancing.choice_count)
