@@ -41,13 +41,13 @@ class Endpoint:
     port: int
     weight: int = 1
     locality: Locality = Locality()
-    locality_weight: int = 0  # of all its locality's endpoints together, in their priority; 0: none was given
     priority: int = 0  # 0 first
     health: Health = Health.HEALTHY
     hostname: str = ""
     labels: tuple[tuple[str, str], ...] = ()
-    hash_key: str = ""  # what consistent hashing places it by; empty: its address and port
     mtls: bool = False  # speaks the mesh's mTLS (Istio's label security.istio.io/tlsMode=istio)
+    locality_weight: int = 0  # of all its locality's endpoints together, in their priority; 0: none was given
+    hash_key: str = ""  # what consistent hashing places it by; empty: its address and port
     key: str = field(init=False, compare=False)  # "10.0.0.7:9080", "[::1]:9080"
 
     def __post_init__(self) -> None:
