@@ -17,6 +17,7 @@ from meshlib.policy.guard import Guard
 from meshlib.policy.reachability import Reachability
 from meshlib.policy.retrying import excludes
 from meshlib.policy.rng import Rng
+from meshlib.telemetry.events import Emit
 
 _REDRAWS = 4
 """Picks again before the hosts are gone through one by one, when the balancer keeps giving ones that refuse connections."""
@@ -32,6 +33,7 @@ class Upstream:
         "active",
         "active_retries",
         "cluster",
+        "emit",
         "error",
         "guards",
         "hosts",
@@ -48,6 +50,7 @@ class Upstream:
         self.active_retries = 0
         self.reachability = Reachability()
         self.guards: tuple[Guard, ...] = ()
+        self.emit: Emit | None = None  # None: nobody wants to hear of events
         self._endpoints: Sequence[Endpoint] = ()
         self._usable: Sequence[Host] = ()
         self._balancer: Balancer | None = None

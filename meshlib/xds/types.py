@@ -149,9 +149,16 @@ ENVOY_NAMES: Final[dict[str, str]] = {
 }
 
 
+OWN_PACKAGE: Final = "meshlib.policy.v1"
+"""Proto package of what only meshlib's own data plane executes; it has no counterpart in Envoy's API."""
+
+
 def type_url(message: type[Message] | Message) -> str:
-    """The `@type` that Envoy knows this message by."""
-    return PREFIX + ENVOY_NAMES[message.DESCRIPTOR.name]
+    """The `@type` that Envoy knows this message by; our own messages go by their own names."""
+    descriptor = message.DESCRIPTOR
+    if descriptor.file.package == OWN_PACKAGE:
+        return PREFIX + str(descriptor.full_name)
+    return PREFIX + ENVOY_NAMES[descriptor.name]
 
 
 def pack(message: Message) -> Any:
