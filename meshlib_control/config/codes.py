@@ -379,6 +379,28 @@ _ROWS = (
         "A policy with `targetRefs` is for gateways and waypoints, of which there are none here: no workload enforces it.",
         "Choose the workloads that it should protect with `selector`; nothing, if a gateway elsewhere has it.",
     ),
+    # Resilience.
+    Code(
+        "MSH0341",
+        WARNING,
+        "priority that anybody can claim",
+        "A rule of load shedding makes requests with certain headers more urgent, whoever sends them.",
+        "Add the principals or namespaces of those who may.",
+    ),
+    Code(
+        "MSH0342",
+        WARNING,
+        "several ResiliencePolicies",
+        "Several policies are for the same host or workloads in one namespace: the oldest holds, the others do nothing.",
+        "Put them into one policy.",
+    ),
+    Code(
+        "MSH0343",
+        WARNING,
+        "policy that nobody uses",
+        "A ResiliencePolicy counts only in the namespace of the caller, of the service, or in the root namespace.",
+        "Move it to the namespace of the service, or of its callers.",
+    ),
 )
 
 CODES = {row.id: row for row in _ROWS}

@@ -15,6 +15,7 @@ from meshlib_control.config.kinds import (
     MeshConfig,
     PeerAuthentication,
     RequestAuthentication,
+    ResiliencePolicy,
     ServiceEntry,
     VirtualService,
     WorkloadEntry,
@@ -25,6 +26,7 @@ from meshlib_control.config.validate.destination_rule import check_destination_r
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
 from meshlib_control.config.validate.request_authentication import check_request_authentication
+from meshlib_control.config.validate.resilience_policy import check_resilience_policy
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
 from meshlib_control.config.validate.virtual_service import check_virtual_service
 
@@ -114,6 +116,7 @@ _KINDS = (
         check_authorization_policy,
         check_annotations=check_annotations,
     ),
+    Kind("ResiliencePolicy", OWN_GROUP, ("v1",), ResiliencePolicy, check_resilience_policy),
     Kind("MeshConfig", OWN_GROUP, ("v1",), MeshConfig, check_mesh_config, unsupported.MESH_CONFIG, only_name="mesh"),
 )
 

@@ -46,6 +46,7 @@ from meshlib_control.config.kinds.mesh_config import (
 )
 from meshlib_control.config.kinds.peer_authentication import MutualTLS, PeerAuthentication
 from meshlib_control.config.kinds.request_authentication import ClaimToHeader, JWTHeader, JWTRule, RequestAuthentication
+from meshlib_control.config.kinds.resilience_policy import ResiliencePolicy
 from meshlib_control.config.kinds.service_entry import LabelSelector, ServiceEntry, ServicePort, WorkloadEntry
 from meshlib_control.config.kinds.virtual_service import (
     CorsPolicy,
@@ -126,6 +127,7 @@ __all__ = [
     "ProxyProtocol",
     "RegexRewrite",
     "RequestAuthentication",
+    "ResiliencePolicy",
     "RetryBudget",
     "RouteDestination",
     "ServiceEntry",
