@@ -24,6 +24,7 @@ from meshlib.runtime.process import Process, Processes
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.serving import POLICY_UNKNOWN, Inbound, Serving
 from meshlib.runtime.settings import DEFAULT_CONTROL, Settings, from_environment
+from meshlib.runtime.surroundings import REAL, Surroundings
 
 
 class Mesh:
@@ -32,6 +33,8 @@ class Mesh:
     Opens nothing and starts nothing until it is used, or until `start`, ``with`` or ``async with``.  One Mesh may be shared by
     threads, by event loops and, through fork, by processes: each process starts its own background threads.
     """
+
+    _surroundings: Surroundings = REAL  # a simulation's mesh has others
 
     def __init__(
         self,
@@ -96,9 +99,10 @@ class Mesh:
         )
         # Nothing comes in before it is known what may, unless there will be no identities (insecure_dev, a mesh in a test).
         identified = identity is not None or (isinstance(control, str) and not insecure_dev)
-        self._inbound = Inbound(POLICY_UNKNOWN if identified else NO_POLICY)
+        self._inbound = Inbound(POLICY_UNKNOWN if identified else NO_POLICY, self._surroundings.monotonic)
         self._listening = Listening(self._inbound)
-        self._processes = Processes(self.settings, None if isinstance(control, str) else control, self._listening, identity)
+        source = None if isinstance(control, str) else control
+        self._processes = Processes(self.settings, source, self._listening, identity, self._surroundings)
         self._drain = Drain(self._inbound, self._processes, drain_seconds)
 
     @classmethod

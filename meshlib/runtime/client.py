@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from math import inf
-from random import Random
 from typing import NamedTuple, Protocol
 
 from meshlib import errors
@@ -28,8 +26,8 @@ from meshlib.runtime.destinations import Destinations
 from meshlib.runtime.drive import Lock, adrive, drive
 from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
-from meshlib.runtime.pools import Pools
 from meshlib.runtime.response import AsyncExchange, Exchange
+from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
 from meshlib.telemetry.trace import TRACEPARENT, child_traceparent
 from meshlib.wire.errors import WireError
@@ -84,14 +82,15 @@ class Client:
         control: Control,
         *,
         tls: TlsContexts | None = None,
-        rng: Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        surroundings: Surroundings = REAL,
     ) -> None:
         self._control = control
-        self._rng = rng or Random()
-        self._clock = clock
+        self._rng = surroundings.rng()
+        self._clock = surroundings.monotonic
+        self._sleep = surroundings.sleep
+        self._asleep = surroundings.asleep
         self._lock = threading.Lock()
-        self._pools = Pools(tls)
+        self._pools = surroundings.network(tls)
         self.destinations = Destinations(self._lock, self._rng, self._pools.drain)
 
     # --- calls
@@ -136,7 +135,7 @@ class Client:
 
         flow = client_flow(call, destination, record, self._rng)
         try:
-            served = await adrive(flow, send, self._lock, asyncio.sleep, self._clock)
+            served = await adrive(flow, send, self._lock, self._asleep, self._clock)
         except BaseException:
             if last is not None:  # of a try that was to be followed by another one
                 last.abandon()
@@ -145,7 +144,7 @@ class Client:
             return None
         if served.lease is not None and last is not None:
             self._hold(served, served.lease, last)
-        return AsyncExchange(call, record, last, served)
+        return AsyncExchange(call, record, last, served, self._clock)
 
     def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
         """The same, blocking the calling thread."""
@@ -181,7 +180,7 @@ class Client:
 
         flow = client_flow(call, destination, record, self._rng)
         try:
-            served = drive(flow, send, self._lock, time.sleep, self._clock)
+            served = drive(flow, send, self._lock, self._sleep, self._clock)
         except BaseException:
             if last is not None:
                 last.close()
@@ -190,7 +189,7 @@ class Client:
             return None
         if served.lease is not None and last is not None:
             self._hold(served, served.lease, last)
-        return Exchange(call, record, last, served)
+        return Exchange(call, record, last, served, self._clock)
 
     # --- calls in another protocol than HTTP/1.1, whose tries are made elsewhere
 

@@ -20,6 +20,7 @@ from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.jwks import RemoteKeys
 from meshlib.runtime.listening import Listening
 from meshlib.runtime.settings import Settings
+from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
 
 
@@ -57,18 +58,25 @@ class Link(Control, Protocol):
 class Process:
     """The running parts.  `identity` None: a process without one (``insecure_dev``, a mesh in a test)."""
 
-    def __init__(self, settings: Settings, link: Link, listening: Listening, identity: IdentitySource | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        link: Link,
+        listening: Listening,
+        identity: IdentitySource | None = None,
+        surroundings: Surroundings = REAL,
+    ) -> None:
         self.settings = settings
         self.link = link
         self.identity = identity
         self.tls = TlsContexts(identity) if identity is not None else None
-        self.client = Client(link, tls=self.tls)
+        self.client = Client(link, tls=self.tls, surroundings=surroundings)
         self.grpc_client = GrpcClient(self.client, self.tls)
         self.grpc_serving = GrpcServing(identity, self.tls)
         self.listening = listening
         listening.contexts = self.tls
         self._keys = RemoteKeys()
-        self._enforcement = Enforcement(listening.inbound, keys=self._keys)
+        self._enforcement = Enforcement(listening.inbound, keys=self._keys, wall=surroundings.wall)
         self._authorizers = MeshAuthorizers(link, self.client, self.tls)
         listening.inbound.authorizers = self._authorizers
         link.listen(self._publish)
@@ -106,7 +114,12 @@ class Processes:
     """At most one running `Process`, in the process that asks."""
 
     def __init__(
-        self, settings: Settings, control: object | None, listening: Listening, identity: IdentitySource | None = None
+        self,
+        settings: Settings,
+        control: object | None,
+        listening: Listening,
+        identity: IdentitySource | None = None,
+        surroundings: Surroundings = REAL,
     ) -> None:
         """`control`, `identity`: the caller's own; None: those that the settings lead to."""
         self.current: Process | None = None
@@ -114,6 +127,7 @@ class Processes:
         self._inherited: IdentitySource | None = None  # a forked child has its parent's until it has its own
         self._settings = settings
         self._listening = listening
+        self._surroundings = surroundings
         self._control = control
         self._lock = threading.Lock()
         forget_in_child(self)
@@ -128,14 +142,16 @@ class Processes:
     def _open(self) -> Process:
         if self._control is not None:
             # The caller's own, checked by its use.
-            return Process(self._settings, cast("Link", self._control), self._listening, self._identity)
+            link = cast("Link", self._control)
+            return Process(self._settings, link, self._listening, self._identity, self._surroundings)
         from meshlib.runtime.link import (  # grpc and the protos cost 100 ms: not before they are needed
             ControlLink,
             open_identity,
         )
 
         identity = self._identity or open_identity(self._settings, self._inherited)
-        return Process(self._settings, ControlLink(self._settings, identity), self._listening, identity)
+        link = ControlLink(self._settings, identity)
+        return Process(self._settings, link, self._listening, identity, self._surroundings)
 
     def close(self) -> None:
         with self._lock:

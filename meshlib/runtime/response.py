@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -21,10 +20,11 @@ E = TypeVar("E", AsyncResponse, BlockingResponse)
 class _Exchange(Generic[E]):
     """The part that does not wait."""
 
-    __slots__ = ("_body", "_call", "_engine", "_headers", "record", "status")
+    __slots__ = ("_body", "_call", "_clock", "_engine", "_headers", "record", "status")
 
-    def __init__(self, call: Call, record: CallRecord, engine: E | None, served: Served) -> None:
+    def __init__(self, call: Call, record: CallRecord, engine: E | None, served: Served, clock: Callable[[], float]) -> None:
         self._call = call
+        self._clock = clock
         self._engine: E | None = engine
         self._body = served.body
         self._headers = served.headers
@@ -65,7 +65,7 @@ class _Exchange(Generic[E]):
         return self._engine.trailers if self._engine is not None else ()
 
     def _translated(self, error: WireError) -> CallError:
-        return reset_error(error.outcome(time.monotonic()), self.record, self._call)
+        return reset_error(error.outcome(self._clock()), self.record, self._call)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.record!r}>"

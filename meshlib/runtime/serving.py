@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -45,9 +45,10 @@ class Inbound:
     `denied` counts what was refused, by reason; `authorizers` None: requests that one is to be asked about are refused.
     """
 
-    def __init__(self, unlisted: InboundPlan = NO_POLICY) -> None:
+    def __init__(self, unlisted: InboundPlan = NO_POLICY, clock: Callable[[], float] = time.monotonic) -> None:
         """`unlisted`: what holds as long as there are no plans: a process that cannot even start is not to be open for that."""
         self.unlisted = unlisted
+        self.clock = clock
         self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0  # requests in the application now
@@ -77,7 +78,7 @@ class Inbound:
         run the application inside of ``with`` if there is none.
         """
         plan = self._plans.get(request.connection.local_port, self._elsewhere)  # `plan`, for every request
-        return Serving(self, server_flow(request, time.monotonic(), plan), request)
+        return Serving(self, server_flow(request, self.clock(), plan), request)
 
     @property
     def refused(self) -> int:

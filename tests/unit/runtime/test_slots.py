@@ -21,6 +21,7 @@ from meshlib.lowlevel import Request
 from meshlib.model.cluster import CircuitBreakers
 from meshlib.model.route import RetryPolicy
 from meshlib.model.snapshot import Target
+from meshlib.runtime.pools import Pools
 from meshlib.testing import DEFAULT_RETRY, StaticControl, service, snapshot, static_mesh
 from tests.support.backends import Backend, running
 from tests.support.meshcalls import on_a_loop
@@ -49,7 +50,9 @@ def upstream(mesh: Mesh) -> Upstream:
 
 
 def connections(mesh: Mesh) -> int:
-    return sum(limits.connections for limits in mesh._running().client._pools._limits.values())
+    pools = mesh._running().client._pools
+    assert isinstance(pools, Pools)
+    return sum(limits.connections for limits in pools._limits.values())
 
 
 def is_idle(mesh: Mesh) -> bool:
