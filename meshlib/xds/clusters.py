@@ -11,7 +11,9 @@ from meshlib.model.cluster import Balancing, CircuitBreakers, Cluster, Discovery
 from meshlib.model.endpoint import Endpoint
 from meshlib.xds.endpoints import MTLS_MODE, TLS_MODE, decode_endpoints
 from meshlib.xds.fields import allow_only, seconds, unpack
+from meshlib.xds.health_checks import decode_health_checks
 from meshlib.xds.invalid import Problems
+from meshlib.xds.outlier_detection import decode_outlier_detection
 from meshlib.xds.proto import cluster_pb2, core_pb2
 from meshlib.xds.tls import decode_upstream, is_raw
 from meshlib.xds.types import ENVOY_NAMES
@@ -45,6 +47,8 @@ _FIELDS = frozenset(
         "max_requests_per_connection",
         "transport_socket",
         "transport_socket_matches",
+        "outlier_detection",
+        "health_checks",
         # Not acted on: a name in statistics, and how names are resolved, which the system's resolver decides here.
         "alt_stat_name",
         "respect_dns_ttl",
@@ -86,6 +90,8 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
         eds_name=_eds_name(cluster, problems) if discovery is Discovery.EDS else "",
         lb_policy=_lb_policy(cluster, discovery, problems),
         balancing=Balancing(choice_count=_choice_count(cluster, problems)),
+        outlier_detection=decode_outlier_detection(cluster, problems),
+        health_checks=decode_health_checks(cluster, problems),
         connect_timeout=_connect_timeout(cluster, problems),
         idle_timeout=http.idle_timeout,
         max_connection_duration=http.max_connection_duration,

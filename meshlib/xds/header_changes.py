@@ -30,15 +30,18 @@ def decode_header_changes(
     level: route_pb2.VirtualHost | route_pb2.Route | route_pb2.WeightedCluster.ClusterWeight, problems: Problems, *, field: str
 ) -> HeaderChanges:
     changes = HeaderChanges(
-        request_add=_added(level.request_headers_to_add, problems, field=f"{field}.request_headers_to_add"),
+        request_add=decode_header_values(level.request_headers_to_add, problems, field=f"{field}.request_headers_to_add"),
         request_remove=_removed(level.request_headers_to_remove, problems, field=f"{field}.request_headers_to_remove"),
-        response_add=_added(level.response_headers_to_add, problems, field=f"{field}.response_headers_to_add"),
+        response_add=decode_header_values(level.response_headers_to_add, problems, field=f"{field}.response_headers_to_add"),
         response_remove=_removed(level.response_headers_to_remove, problems, field=f"{field}.response_headers_to_remove"),
     )
     return changes if changes != NO_CHANGES else NO_CHANGES
 
 
-def _added(options: Iterable[core_pb2.HeaderValueOption], problems: Problems, *, field: str) -> tuple[HeaderValue, ...]:
+def decode_header_values(
+    options: Iterable[core_pb2.HeaderValueOption], problems: Problems, *, field: str
+) -> tuple[HeaderValue, ...]:
+    """What is added to a message.  A name must be the token of another header than host, a value plain text."""
     return tuple(_value(option, problems, field=f"{field}[{index}]") for index, option in enumerate(options))
 
 

@@ -1,0 +1,89 @@
+"""Cluster.outlier_detection → model, with Envoy's defaults and Envoy's rules of what is valid."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from meshlib.model.cluster import OutlierDetection
+from meshlib.xds.fields import seconds
+from meshlib.xds.invalid import Problems
+from meshlib.xds.proto import cluster_pb2
+
+_FIELD: Final = "outlier_detection"
+_DEFAULTS: Final = OutlierDetection()
+
+_COUNTS: Final = (
+    "consecutive_5xx",
+    "consecutive_gateway_failure",
+    "consecutive_local_origin_failure",
+    "success_rate_minimum_hosts",
+    "success_rate_request_volume",
+    "success_rate_stdev_factor",
+    "failure_percentage_minimum_hosts",
+    "failure_percentage_request_volume",
+)
+_PERCENTAGES: Final = (
+    "max_ejection_percent",
+    "enforcing_consecutive_5xx",
+    "enforcing_consecutive_gateway_failure",
+    "enforcing_consecutive_local_origin_failure",
+    "enforcing_success_rate",
+    "enforcing_local_origin_success_rate",
+    "failure_percentage_threshold",
+    "enforcing_failure_percentage",
+    "enforcing_failure_percentage_local_origin",
+)
+
+
+def decode_outlier_detection(cluster: cluster_pb2.Cluster, problems: Problems) -> OutlierDetection | None:
+    """None: the cluster has none.  Fields that are unknown have been reported by then."""
+    if not cluster.HasField("outlier_detection"):
+        return None
+    found = cluster.outlier_detection
+    counts = {name: _count(found, name) for name in _COUNTS}
+    percentages = {name: _percentage(found, name, problems) for name in _PERCENTAGES}
+    base = _positive(found, "base_ejection_time", _DEFAULTS.base_ejection_time, problems)
+    longest = _positive(found, "max_ejection_time", max(_DEFAULTS.max_ejection_time, base), problems)
+    if longest < base:
+        problems.describe(f"{_FIELD}.max_ejection_time", f"{longest:g}s", f"at least base_ejection_time, {base:g}s")
+    return OutlierDetection(
+        **counts,
+        **percentages,
+        interval=_positive(found, "interval", _DEFAULTS.interval, problems),
+        base_ejection_time=base,
+        max_ejection_time=longest,
+        max_ejection_time_jitter=seconds(
+            found.max_ejection_time_jitter, field=f"{_FIELD}.max_ejection_time_jitter", problems=problems
+        ),
+        split_external_local_origin_errors=found.split_external_local_origin_errors,
+        successful_active_health_check_uneject_host=(
+            found.successful_active_health_check_uneject_host.value
+            if found.HasField("successful_active_health_check_uneject_host")
+            else _DEFAULTS.successful_active_health_check_uneject_host
+        ),
+        always_eject_one_host=found.always_eject_one_host.value,
+    )
+
+
+def _count(found: cluster_pb2.OutlierDetection, name: str) -> int:
+    value: int = getattr(found, name).value if found.HasField(name) else getattr(_DEFAULTS, name)
+    return value
+
+
+def _percentage(found: cluster_pb2.OutlierDetection, name: str, problems: Problems) -> int:
+    value = _count(found, name)
+    if value > 100:
+        problems.add(f"{_FIELD}.{name}", value, "0 to 100")
+    return value
+
+
+def _positive(found: cluster_pb2.OutlierDetection, name: str, default: float, problems: Problems) -> float:
+    if not found.HasField(name):
+        return default
+    duration: Duration = getattr(found, name)
+    value = seconds(duration, field=f"{_FIELD}.{name}", problems=problems)
+    if value <= 0:
+        problems.describe(f"{_FIELD}.{name}", f"{value:g}s", "more than zero")
+    return value
