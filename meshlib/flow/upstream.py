@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.outcome import UNREACHED, Outcome
+from meshlib.model.route import RetryPolicy
 from meshlib.model.snapshot import ClusterConfig
-from meshlib.policy.balancing import Balancer, Host, build_balancer, usable
+from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host, PickContext, Place, balance
 from meshlib.policy.budget import may_retry
 from meshlib.policy.guard import Guard
+from meshlib.policy.outlier_detection import NEVER, OutlierDetector, detector_for
 from meshlib.policy.reachability import Reachability
 from meshlib.policy.retrying import excludes
 from meshlib.policy.rng import Rng
@@ -27,21 +29,28 @@ class Upstream:
     """One cluster at work."""
 
     __slots__ = (
+        "_balanced",
         "_balancer",
         "_endpoints",
-        "_usable",
+        "_overprovisioning",
+        "_place",
         "active",
         "active_retries",
+        "attentive",
         "cluster",
+        "detector",
+        "due",
         "emit",
         "error",
         "guards",
+        "hashes",
         "hosts",
         "name",
         "reachability",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, place: Place = UNPLACED) -> None:
+        """`place`: where this process is."""
         self.name = name
         self.cluster: Cluster = Cluster(name)
         self.error = ""  # why the cluster cannot be used; empty: it can
@@ -51,69 +60,134 @@ class Upstream:
         self.reachability = Reachability()
         self.guards: tuple[Guard, ...] = ()
         self.emit: Emit | None = None  # None: nobody wants to hear of events
+        self.detector: OutlierDetector | None = None
+        self.due = NEVER  # when the detector has to look at its hosts
+        self.hashes = False  # calls are placed by a hash of theirs
+        self.attentive = False  # attempts that went well have to be learned from, too
         self._endpoints: Sequence[Endpoint] = ()
-        self._usable: Sequence[Host] = ()
-        self._balancer: Balancer | None = None
+        self._overprovisioning = 0
+        self._place = place
+        self._balanced = Balanced(None, ())
+        self._balancer: Balancer | None = None  # of `_balanced`, at hand
 
-    def update(self, config: ClusterConfig, rng: Rng) -> list[Host]:
+    def update(self, config: ClusterConfig, rng: Rng, now: float = 0.0) -> list[Host]:
         """Take over a new configuration.  Returns the hosts that are gone: their pools are the caller's to drain."""
         self.error = config.error
         cluster = config.cluster or self.cluster
-        if config.endpoints is self._endpoints and cluster == self.cluster:
+        factor = config.overprovisioning_factor
+        if config.endpoints is self._endpoints and factor == self._overprovisioning and cluster == self.cluster:
             return []
         self.cluster = cluster
+        self.hashes = cluster.lb_policy in HASHING
         self._endpoints = config.endpoints
+        self._overprovisioning = factor
         before = self.hosts
         hosts: dict[str, Host] = {}
         for endpoint in config.endpoints:
-            host = before.get(endpoint.key) or Host(endpoint)
+            host = before.get(endpoint.key) or Host(endpoint, now)
             host.endpoint = endpoint
             host.weight = max(endpoint.weight, 1)
             hosts[endpoint.key] = host
         self.hosts = hosts
-        self._usable = usable(hosts.values())
-        self._balancer = build_balancer(cluster, self._usable, rng)
-        self.reachability.keep(self._usable)
+        self.detector = detector_for(self.detector, self, cluster.outlier_detection, now)
+        self.due = self.detector.due if self.detector is not None else NEVER
+        self.reachability.keep(hosts.values())
+        self._attend()
+        self.health_changed(rng, now)
         return [host for key, host in before.items() if key not in hosts]
 
-    def pick(self, tried: Sequence[Host], attempts: int, rng: Rng, now: float) -> Host | None:
+    def health_changed(self, rng: Rng, now: float) -> None:
+        """Build anew what depends on who is healthy.  Called when a host was ejected, failed its health checks, or is back."""
+        self._balanced = balance(
+            self.cluster, self.hosts.values(), rng, now, overprovisioning=self._overprovisioning, place=self._place
+        )
+        self._balancer = self._balanced.balancer
+
+    def move(self, place: Place, rng: Rng, now: float) -> None:
+        """The process's own surroundings are others than before."""
+        if place != self._place:
+            self._place = place
+            if self.cluster.balancing.zone_aware is not None or self.cluster.balancing.locality_weighted:
+                self.health_changed(rng, now)
+
+    def pick(
+        self,
+        tried: Sequence[Host],
+        attempts: int,
+        rng: Rng,
+        now: float,
+        hash: int | None = None,  # noqa: A002  # Envoy's word
+    ) -> Host | None:
         """A host, avoiding those already tried for up to `attempts` further picks; None: there is none to pick from.
 
-        One that refused a connection a moment ago is left alone as long as there is another.
+        One that refused a connection a moment ago is left alone as long as there is another.  `hash`: of the call, where
+        `hashes` holds.
         """
+        if now >= self.due:
+            self._look_at_outliers(rng, now)
         balancer = self._balancer
         if balancer is None:
             return None
-        host = balancer.pick(rng)
-        if tried:
-            for _ in range(attempts):
-                if not excludes(tried, host):
-                    break
-                host = balancer.pick(rng)
-        if self.reachability.refused_by:
-            host = self._reachable(host, balancer, tried, rng, now)
+        if hash is None and not tried and not self.reachability.refused_by:  # nearly all calls
+            return balancer.pick(rng, now)
+        return self._choose(balancer, PickContext(hash, tried, attempts), rng, now)
+
+    def pick_again(
+        self,
+        tried: Sequence[Host],
+        policy: RetryPolicy,
+        rng: Rng,
+        now: float,
+        hash: int | None = None,  # noqa: A002  # Envoy's word
+    ) -> Host | None:
+        """A host for a retry, after attempts on these."""
+        if now >= self.due:
+            self._look_at_outliers(rng, now)
+        avoided = tried if policy.previous_hosts else ()
+        priorities = self._balanced.priorities
+        if priorities is None or not policy.previous_priorities:
+            return self.pick(avoided, policy.host_selection_attempts, rng, now, hash)
+        left_out = priorities.left_out(tried, policy.previous_priorities)
+        context = PickContext(hash, avoided, policy.host_selection_attempts, left_out)
+        return self._choose(priorities, context, rng, now)
+
+    def _choose(self, balancer: Balancer, context: PickContext, rng: Rng, now: float) -> Host | None:
+        host = balancer.pick(rng, now, context)
+        for _ in range(context.redraws):
+            if host is None or not excludes(context.tried, host):
+                break
+            context.attempt += 1
+            host = balancer.pick(rng, now, context)
+        if host is not None and self.reachability.refused_by:
+            host = self._reachable(host, balancer, context, rng, now)
         return host
 
-    def _reachable(self, host: Host, balancer: Balancer, tried: Sequence[Host], rng: Rng, now: float) -> Host:
+    def _reachable(self, host: Host, balancer: Balancer, context: PickContext, rng: Rng, now: float) -> Host:
         """`host`, or another in its place if it refuses connections; the same if all do."""
         avoids = self.reachability.avoids
         chosen = host
         for _ in range(_REDRAWS):
             if not avoids(chosen, now):
                 break
-            chosen = balancer.pick(rng)
+            context.attempt += 1
+            chosen = balancer.pick(rng, now, context) or host
         if avoids(chosen, now):
-            start = rng.randrange(len(self._usable))
-            rest = (*self._usable[start:], *self._usable[:start])
+            hosts, tried = self._balanced.hosts, context.tried
+            start = rng.randrange(len(hosts))
+            rest = (*hosts[start:], *hosts[:start])
             fallback = next((each for each in rest if not avoids(each, now)), host)
             chosen = next((each for each in rest if not avoids(each, now) and not excludes(tried, each)), fallback)
         self.reachability.chosen(chosen, now, rng)
         return chosen
 
-    @property
-    def attentive(self) -> bool:
-        """Whether attempts that went well have to be learned from, too."""
-        return bool(self.reachability.refused_by)
+    def _attend(self) -> None:
+        self.attentive = self.detector is not None or bool(self.reachability.refused_by)
+
+    def _look_at_outliers(self, rng: Rng, now: float) -> None:
+        assert self.detector is not None
+        if self.detector.tick(now, rng):
+            self.health_changed(rng, now)
+        self.due = self.detector.due
 
     def learn(self, host: Host, outcome: Outcome, rng: Rng) -> None:
         """What an attempt on `host` came to: the next calls profit from it."""
@@ -121,6 +195,9 @@ class Upstream:
             self.reachability.answered(host)
         elif outcome.reset in UNREACHED:
             self.reachability.refused(host, outcome.at, rng)
+        self._attend()
+        if self.detector is not None and self.detector.learn(host, outcome, rng):
+            self.health_changed(rng, outcome.at)
 
     def may_retry(self) -> bool:
         """Asks the budget; the caller counts `active_retries`."""
