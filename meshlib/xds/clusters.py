@@ -7,8 +7,10 @@ from typing import Final
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from meshlib.model.cluster import Balancing, CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive, UpstreamTls
+from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, TcpKeepalive, UpstreamTls
 from meshlib.model.endpoint import Endpoint
+from meshlib.xds.balancing import FIELDS as LB_FIELDS
+from meshlib.xds.balancing import decode_balancing, decode_lb_policy
 from meshlib.xds.endpoints import MTLS_MODE, TLS_MODE, decode_endpoints
 from meshlib.xds.fields import allow_only, seconds, unpack
 from meshlib.xds.health_checks import decode_health_checks
@@ -29,20 +31,17 @@ _RETRIES = 3
 _BUDGET_PERCENT = 20.0
 _MIN_RETRIES = 3
 
-_FIELDS = frozenset(
+_FIELDS = LB_FIELDS | frozenset(
     {
         "name",
         "type",
         "eds_cluster_config",
         "connect_timeout",
-        "lb_policy",
         "load_assignment",
         "circuit_breakers",
         "dns_refresh_rate",
         "typed_extension_protocol_options",
         "metadata",
-        "common_lb_config",
-        "least_request_lb_config",
         "upstream_connection_options",
         "max_requests_per_connection",
         "transport_socket",
@@ -58,7 +57,7 @@ _FIELDS = frozenset(
 _THRESHOLD_FIELDS = frozenset(
     {"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining"}
 )
-_HTTP_FIELDS = frozenset({"common_http_protocol_options", "explicit_http_config"})
+_HTTP_FIELDS = frozenset({"common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"})
 _COMMON_HTTP_FIELDS = frozenset({"idle_timeout", "max_connection_duration", "max_requests_per_connection"})
 _SOCKET_MATCH_FIELDS = frozenset({"name", "match", "transport_socket"})
 _EDS_FIELDS = frozenset({"eds_config", "service_name"})
@@ -70,16 +69,10 @@ _DISCOVERY = {
     cluster_pb2.Cluster.EDS: Discovery.EDS,
     cluster_pb2.Cluster.ORIGINAL_DST: Discovery.PASSTHROUGH,
 }
-_LB_POLICIES = {
-    cluster_pb2.Cluster.ROUND_ROBIN: LbPolicy.ROUND_ROBIN,
-    cluster_pb2.Cluster.LEAST_REQUEST: LbPolicy.LEAST_REQUEST,
-    cluster_pb2.Cluster.RANDOM: LbPolicy.RANDOM,
-}
 
 
 def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
     allow_only(cluster, _FIELDS, field="", problems=problems)
-    allow_only(cluster.common_lb_config, frozenset(), field="common_lb_config", problems=problems)
     discovery = _discovery(cluster, problems)
     http = _http_options(cluster, problems)
     tls, auto_mtls = _security(cluster, discovery, problems)
@@ -88,8 +81,8 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
         name=cluster.name,
         discovery=discovery,
         eds_name=_eds_name(cluster, problems) if discovery is Discovery.EDS else "",
-        lb_policy=_lb_policy(cluster, discovery, problems),
-        balancing=Balancing(choice_count=_choice_count(cluster, problems)),
+        lb_policy=decode_lb_policy(cluster, discovery, problems),
+        balancing=decode_balancing(cluster, problems),
         outlier_detection=decode_outlier_detection(cluster, problems),
         health_checks=decode_health_checks(cluster, problems),
         connect_timeout=_connect_timeout(cluster, problems),
@@ -158,25 +151,6 @@ def check_source(source: core_pb2.ConfigSource, problems: Problems, *, field: st
     """Everything comes over the one ADS stream."""
     if source.WhichOneof("config_source_specifier") not in ("ads", "self"):
         problems.describe(field, "no ads", "ads or self")
-
-
-def _lb_policy(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> LbPolicy:
-    if discovery is Discovery.PASSTHROUGH and cluster.lb_policy == cluster_pb2.Cluster.CLUSTER_PROVIDED:
-        return LbPolicy.LEAST_REQUEST  # there is nothing to choose from
-    policy = _LB_POLICIES.get(cluster.lb_policy)
-    if policy is None:
-        problems.add("lb_policy", cluster.lb_policy, "ROUND_ROBIN, LEAST_REQUEST or RANDOM")
-        return LbPolicy.LEAST_REQUEST
-    return policy
-
-
-def _choice_count(cluster: cluster_pb2.Cluster, problems: Problems) -> int:
-    if not cluster.least_request_lb_config.HasField("choice_count"):
-        return 2
-    count = cluster.least_request_lb_config.choice_count.value
-    if count < 2:
-        problems.add("least_request_lb_config.choice_count", count, "2 or more")
-    return int(count)
 
 
 def _connect_timeout(cluster: cluster_pb2.Cluster, problems: Problems) -> float:

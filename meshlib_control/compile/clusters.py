@@ -22,8 +22,10 @@ from meshlib_control.compile.endpoints import (
     is_eds,
 )
 from meshlib_control.compile.inbound import inbound_cluster, inbound_cluster_names
+from meshlib_control.compile.load_balancing import is_passthrough, set_grpc_load_balancing, set_load_balancing
 from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
 from meshlib_control.compile.node import Scope
+from meshlib_control.compile.outlier_detection import set_outlier_detection
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http2, is_tls, port_of
@@ -43,11 +45,6 @@ MIN_RETRY_CONCURRENCY: Final = 3
 
 _HTTP_OPTIONS = ENVOY_NAMES["HttpProtocolOptions"]
 _Cluster = cluster_pb2.Cluster
-_LB_POLICIES = {
-    "RANDOM": _Cluster.RANDOM,
-    "ROUND_ROBIN": _Cluster.ROUND_ROBIN,
-    # UNSPECIFIED and LEAST_CONN too: LEAST_REQUEST is Istio's default.
-}
 
 
 def cluster_names(world: World, scope: Scope) -> Iterator[str]:
@@ -95,6 +92,7 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
         _set_discovery(result, upstream)
         _set_connections(result, upstream.policy.connection_pool or ConnectionPool(), upstream.port)
         _set_breakers(result, upstream.policy)
+        set_outlier_detection(result, upstream.policy.outlier_detection)
         _set_metadata(result, upstream)
     _set_security(result, upstream.security)
     return result
@@ -118,13 +116,13 @@ def _upstream(world: World, scope: Scope, name: str) -> _Upstream | None:
     protection = security(world, scope, destination)
     if protection is None:
         return None
-    return _Upstream(parsed, service, port, policy, chosen, form_for(world, scope, service, host_names=True), protection)
+    form = form_for(world, scope, service, policy, host_names=True)
+    return _Upstream(parsed, service, port, policy, chosen, form, protection)
 
 
 def _is_dialled_by_caller(service: Service, policy: Policy) -> bool:
     """The cluster has no endpoints of its own: connections go wherever the caller wanted to go."""
-    balancer = policy.load_balancer
-    return service.resolution == "NONE" or (balancer is not None and balancer.simple == "PASSTHROUGH")
+    return service.resolution == "NONE" or is_passthrough(policy.load_balancer)
 
 
 def _outside(world: World, name: str) -> cluster_pb2.Cluster:
@@ -139,15 +137,13 @@ def _outside(world: World, name: str) -> cluster_pb2.Cluster:
 
 
 def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
-    service, port, balancer = upstream.service, upstream.port, upstream.policy.load_balancer
-    simple = balancer.simple if balancer else None
+    service, port = upstream.service, upstream.port
     if _is_dialled_by_caller(service, upstream.policy) or is_tls(port):
         _set_original_destination(result)
         return
-    result.lb_policy = _LB_POLICIES.get(simple or "", _Cluster.LEAST_REQUEST)
-    # Endpoints that a catalog calls unhealthy are in EDS with that status. Envoy would use them once half are (panic).
-    if upstream.form.flavour == "envoy":
-        result.common_lb_config.healthy_panic_threshold.value = 0.0
+    set_load_balancing(result, upstream.policy.load_balancer, upstream.form.preference)
+    # Endpoints that a catalog calls unhealthy are in EDS with that status. Below Envoy's 50 % they would be used (panic).
+    result.common_lb_config.healthy_panic_threshold.value = 0.0
     if is_eds(service, port):
         _set_eds(result)
         return
@@ -182,11 +178,11 @@ def _set_original_destination(result: cluster_pb2.Cluster) -> None:
 
 
 def _set_grpc(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
-    """What grpcio accepts: ROUND_ROBIN, EDS or a single name, and of all limits the number of requests.
+    """What grpcio accepts: two balancers, EDS or a single name, and of all limits the number of requests.
 
     That one is always written: grpcio's own default is 1024.
     """
-    result.lb_policy = _Cluster.ROUND_ROBIN
+    set_grpc_load_balancing(result, upstream.policy.load_balancer)
     pool = upstream.policy.connection_pool.http if upstream.policy.connection_pool else None
     limit = pool.http2_max_requests if pool else None
     result.circuit_breakers.thresholds.add(max_requests=UInt32Value(value=limit or UNLIMITED))
@@ -237,7 +233,9 @@ def _set_http_options(result: cluster_pb2.Cluster, tcp: TCPSettings, http: HTTPS
         common.max_connection_duration.CopyFrom(duration(tcp.max_connection_duration))
     if http.max_requests_per_connection:
         common.max_requests_per_connection.value = http.max_requests_per_connection
-    if is_http2(port):
+    if http.use_client_protocol:
+        _use_client_protocol(options.use_downstream_protocol_config, http)
+    elif is_http2(port):
         options.explicit_http_config.http2_protocol_options.SetInParent()
         if http.max_concurrent_streams:
             streams = options.explicit_http_config.http2_protocol_options.max_concurrent_streams
@@ -246,6 +244,14 @@ def _set_http_options(result: cluster_pb2.Cluster, tcp: TCPSettings, http: HTTPS
         options.explicit_http_config.http_protocol_options.SetInParent()
     if options.ByteSize():
         result.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(options))
+
+
+def _use_client_protocol(protocols: cluster_pb2.HttpProtocolOptions.UseDownstreamHttpConfig, http: HTTPSettings) -> None:
+    """What meshlib does anyway."""
+    protocols.http_protocol_options.SetInParent()
+    protocols.http2_protocol_options.SetInParent()
+    if http.max_concurrent_streams:
+        protocols.http2_protocol_options.max_concurrent_streams.value = http.max_concurrent_streams
 
 
 def _set_breakers(result: cluster_pb2.Cluster, policy: Policy) -> None:

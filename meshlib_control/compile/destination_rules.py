@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
 from meshlib_control.catalog.model import Service
 from meshlib_control.compile.hosts import is_wildcard, matches, most_specific
+from meshlib_control.compile.locality import NO_TRAITS, CallerTraits, LocalitySetting, asked_traits, effective_setting
 from meshlib_control.compile.mesh_settings import MeshSettings, is_exported
 from meshlib_control.config.kinds import (
     ClientTLSSettings,
     ConnectionPool,
     DestinationRule,
     LoadBalancer,
+    OutlierDetection,
+    PortTrafficPolicy,
     RetryBudget,
     Subset,
     TrafficPolicy,
@@ -45,6 +50,7 @@ class Policy:
     connection_pool: ConnectionPool | None = None
     retry_budget: RetryBudget | None = None
     tls: ClientTLSSettings | None = None
+    outlier_detection: OutlierDetection | None = None
 
 
 class DestinationRules:
@@ -71,6 +77,18 @@ class DestinationRules:
         }
         self.selector_keys = frozenset(key for rule in merged.values() for key, _ in rule.selector)
         """Labels of callers that some rule asks for."""
+        self._everywhere = asked_traits(effective_setting(settings.locality, None), failing_over=False)
+        self._traits = _traits_by_visibility(merged.values(), settings.locality)
+
+    def asked_traits(self, namespace: str) -> CallerTraits:
+        """What of callers in `namespace` decides the order of the endpoints that they get."""
+        root = self._settings.root_namespace
+        visible = (
+            traits
+            for (owner, export_to), traits in self._traits.items()
+            if owner in (namespace, root) or is_exported(export_to, owner, namespace)
+        )
+        return reduce(or_, visible, self._everywhere)
 
     def holding_for(self, service: Service, namespace: str, labels: Labels) -> Rule | None:
         """The rule for calls from `namespace`: the caller's namespace, then the service's, then the root's."""
@@ -151,9 +169,43 @@ def _overlaid(below: Policy, above: TrafficPolicy, port: int) -> Policy:
         connection_pool=above.connection_pool or below.connection_pool,
         retry_budget=above.retry_budget or below.retry_budget,
         tls=above.tls or below.tls,
+        outlier_detection=above.outlier_detection or below.outlier_detection,
     )
     for level in above.port_level_settings:
         if level.port is not None and level.port.number == port:
             # Not inherited: what the port's settings leave out has its default (destination_rule.proto).
-            return replace(policy, load_balancer=level.load_balancer, connection_pool=level.connection_pool, tls=level.tls)
+            return replace(
+                policy,
+                load_balancer=level.load_balancer,
+                connection_pool=level.connection_pool,
+                tls=level.tls,
+                outlier_detection=level.outlier_detection,
+            )
     return policy
+
+
+_Visibility = tuple[str, tuple[str, ...]]  # namespace, exportTo
+
+
+def _traits_by_visibility(rules: Iterable[Rule], mesh: LocalitySetting) -> dict[_Visibility, CallerTraits]:
+    """What the rules ask of callers; many rules come down to a few entries, most of them to none."""
+    found: dict[_Visibility, CallerTraits] = {}
+    for rule in rules:
+        levels = list(_levels(rule))
+        # A level that says nothing of either inherits what another one says.
+        failing_over = any(level.outlier_detection is not None for level in levels)
+        balancers = [None, *(level.load_balancer for level in levels if level.load_balancer is not None)]
+        for balancer in balancers:
+            traits = asked_traits(effective_setting(mesh, balancer), failing_over=failing_over)
+            if traits != NO_TRAITS:
+                key = (rule.namespace, rule.export_to)
+                found[key] = found.get(key, NO_TRAITS) | traits
+    return found
+
+
+def _levels(rule: Rule) -> Iterator[TrafficPolicy | PortTrafficPolicy]:
+    policies = (rule.policy, *(subset.traffic_policy for subset in (rule.subsets or {}).values()))
+    for policy in policies:
+        if policy is not None:
+            yield policy
+            yield from policy.port_level_settings

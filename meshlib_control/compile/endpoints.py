@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from meshlib.xds.proto import core_pb2, endpoint_pb2
 from meshlib_control.catalog.model import Instance, InstanceHealth, Port, Service
+from meshlib_control.compile.destination_rules import Policy, policy_of
 from meshlib_control.compile.hosts import is_address
-from meshlib_control.compile.names import ClusterName, parse_cluster_name
+from meshlib_control.compile.locality import Group, Locality, Preference, arranged, effective_setting, weight_of
+from meshlib_control.compile.names import parse_cluster_name
 from meshlib_control.compile.node import Flavour, Scope
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import instance_port, is_tls, port_of
@@ -36,15 +38,27 @@ _SOCKET = "unix://"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How an assignment is written: for whom, whether addresses may be host names, and who speaks mTLS on which port."""
+    """How an assignment is written: for whom, which endpoints come first there, whether addresses may be host names, and who
+    speaks mTLS on which port.
+    """
 
     flavour: Flavour
+    preference: Preference | None = None
     host_names: bool = False
     speaks_mtls: Callable[[Instance, int], bool] = lambda instance, port: False
 
 
-def form_for(world: World, scope: Scope, service: Service, *, host_names: bool = False) -> Form:
-    return Form(scope.flavour, host_names, partial(speaks_mtls, world, service))
+def form_for(world: World, scope: Scope, service: Service, policy: Policy, *, host_names: bool = False) -> Form:
+    return Form(scope.flavour, preference_for(world, scope, policy), host_names, partial(speaks_mtls, world, service))
+
+
+def preference_for(world: World, scope: Scope, policy: Policy) -> Preference | None:
+    """What the scope's callers prefer among the endpoints under this policy; None: nothing."""
+    setting = effective_setting(world.settings.locality, policy.load_balancer)
+    if setting is None:
+        return None
+    failing_over = policy.outlier_detection is not None
+    return Preference(setting, Locality.parse(scope.locality), dict(scope.labels), failing_over)
 
 
 def is_eds(service: Service, port: Port) -> bool:
@@ -61,20 +75,12 @@ def load_assignment(world: World, scope: Scope, name: str) -> endpoint_pb2.Clust
         return None
     if not is_eds(service, port):
         return None
-    labels = subset_labels(world, scope, service, parsed)
-    if labels is None:
-        return None
-    chosen = chosen_instances(world.instances_of(service), labels)
-    return assignment(name, chosen, port, form_for(world, scope, service))
-
-
-def subset_labels(world: World, scope: Scope, service: Service, name: ClusterName) -> Mapping[str, str] | None:
-    """The labels of the cluster's subset, {} for the whole host; None: no DestinationRule defines it."""
-    if not name.subset:
-        return {}
     rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
-    subset = rule.subset(name.subset) if rule else None
-    return subset.labels if subset else None
+    subset = rule.subset(parsed.subset) if rule else None
+    if parsed.subset and subset is None:
+        return None  # no DestinationRule defines it
+    chosen = chosen_instances(world.instances_of(service), subset.labels if subset else {})
+    return assignment(name, chosen, port, form_for(world, scope, service, policy_of(rule, subset, port.number)))
 
 
 def chosen_instances(instances: Iterable[Instance], labels: Mapping[str, str]) -> Iterator[Instance]:
@@ -85,6 +91,26 @@ def chosen_instances(instances: Iterable[Instance], labels: Mapping[str, str]) -
 def assignment(name: str, instances: Iterable[Instance], port: Port, form: Form) -> endpoint_pb2.ClusterLoadAssignment:
     """Localities and endpoints in a fixed order, each address once, so that equal instances give equal bytes."""
     result = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+    metadata: dict[_MetadataKey, core_pb2.Metadata | None] = {}
+    groups: Sequence[Group] = _groups(instances, port, form)
+    if form.preference is not None:
+        groups = arranged(groups, form.preference)
+    for group in groups:
+        part = result.endpoints.add(priority=group.priority)
+        part.locality.region, part.locality.zone, part.locality.sub_zone = group.locality
+        part.load_balancing_weight.value = group.weight  # always: grpcio ignores localities without one
+        for (host, number), instance in group.members:
+            endpoint = part.lb_endpoints.add()
+            _set_address(endpoint.endpoint.address, host, number)
+            endpoint.health_status = _HEALTH[instance.health]
+            endpoint.load_balancing_weight.value = weight_of(instance)
+            if form.flavour != "grpc" and (found := _metadata(instance, number, form, metadata)) is not None:
+                endpoint.metadata.CopyFrom(found)
+    return result
+
+
+def _groups(instances: Iterable[Instance], port: Port, form: Form) -> list[Group]:
+    """By locality; the weight of one is the sum of its endpoints', as in Istio."""
     localities: dict[str, dict[tuple[str, int], Instance]] = {}
     seen: set[tuple[str, int]] = set()
     for instance in sorted(instances, key=lambda item: (item.locality, item.address, item.port, item.id)):
@@ -94,21 +120,10 @@ def assignment(name: str, instances: Iterable[Instance], port: Port, form: Form)
         if usable and address not in seen:
             seen.add(address)
             localities.setdefault(instance.locality, {})[address] = instance
-    metadata: dict[_MetadataKey, core_pb2.Metadata | None] = {}
-    for locality in sorted(localities):
-        group = result.endpoints.add()
-        _set_locality(group.locality, locality)
-        members = localities[locality]
-        # The sum, as Istio: grpcio ignores localities without a weight.
-        group.load_balancing_weight.value = sum(_weight(instance) for instance in members.values())
-        for (host, number), instance in members.items():
-            endpoint = group.lb_endpoints.add()
-            _set_address(endpoint.endpoint.address, host, number)
-            endpoint.health_status = _HEALTH[instance.health]
-            endpoint.load_balancing_weight.value = _weight(instance)
-            if form.flavour != "grpc" and (found := _metadata(instance, number, form, metadata)) is not None:
-                endpoint.metadata.CopyFrom(found)
-    return result
+    return [
+        Group(Locality.parse(text), tuple(members.items()), sum(map(weight_of, members.values())))
+        for text, members in sorted(localities.items())
+    ]
 
 
 def is_dns(service: Service) -> bool:
@@ -119,15 +134,6 @@ def _is_usable(address: str, form: Form) -> bool:
     if address.startswith(_SOCKET):
         return form.flavour == "envoy"
     return form.host_names or is_address(address)
-
-
-def _weight(instance: Instance) -> int:
-    return max(instance.weight, 1)
-
-
-def _set_locality(locality: core_pb2.Locality, text: str) -> None:
-    region, zone, sub_zone, *_ = [*text.split("/", 2), "", "", ""]
-    locality.region, locality.zone, locality.sub_zone = region, zone, sub_zone
 
 
 def _set_address(address: core_pb2.Address, host: str, port: int) -> None:

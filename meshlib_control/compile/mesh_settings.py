@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshlib_control.compile.locality import LocalitySetting, locality_setting
 from meshlib_control.config.kinds import HTTPRetry, MeshConfig
 from meshlib_control.config.kinds.extension_provider import ExtensionProvider, RegistrationGrant
 from meshlib_control.config.model import ConfigSet
@@ -35,6 +36,7 @@ class MeshSettings:
     registration_grants: tuple[RegistrationGrant, ...] = ()
     workloads_fetch_keys: bool = False
     tokens_expire: bool = False  # those without ``exp`` are refused
+    locality: LocalitySetting = LocalitySetting()
 
     def may_register(self, namespace: str, service_account: str, service: str) -> bool:
         """Whether a service account may announce instances of a service (its short name) of its own namespace."""
@@ -71,6 +73,7 @@ def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
                 registration_grants=mesh.registration_grants,
                 workloads_fetch_keys=mesh.tokens.jwks_fetch == "WORKLOAD",
                 tokens_expire=mesh.tokens.require_expiration,
+                locality=locality_setting(mesh.locality_lb_setting, mesh.zone_aware_lb_setting) or LocalitySetting(),
             )
     return MeshSettings(domain=domain)
 

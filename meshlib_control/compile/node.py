@@ -60,7 +60,7 @@ class Node:
 class Scope:
     """Clients with equal scopes get equal resources: the key of every cache, so it is hashable and as small as it can be.
 
-    `labels` holds only those that some configuration asks for (``sourceLabels``), sorted.
+    `labels` holds only those that some configuration asks for (``sourceLabels``, ``failoverPriority``), sorted.
     """
 
     flavour: Flavour
@@ -69,3 +69,5 @@ class Scope:
     ports: tuple[ServedPort, ...] = ()  # of Envoy, which subscribes to all listeners; others ask for each by name
     # Of Envoy: its SDS file with the secret "default", the certificate and key. Keys never come from the control service.
     identity_file: str = ""
+    locality: str = ""  # empty unless some rule that the scope sees orders endpoints by it
+    cors: str = ""  # the service that its workloads answer browsers for; empty for all others

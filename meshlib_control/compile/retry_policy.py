@@ -20,17 +20,23 @@ tried again if its method is idempotent."""
 
 _STATUS_CODES = "retriable-status-codes"
 _HOST_SELECTIONS = 5
+_PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
+_UPDATE_FREQUENCY = 2  # Istio's: after so many attempts, the priorities of their endpoints are left out
 _PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _GRPC_CONDITIONS = frozenset({"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"})
 
 
-def retry_policy(retries: HTTPRetry | None, default: HTTPRetry | None) -> route_pb2.RetryPolicy | None:
-    """`retries` of the rule, else the mesh's `default`, else Istio's.  None: no retries."""
+def retry_policy(retries: HTTPRetry | None, default: HTTPRetry | None, *, hashed: bool = False) -> route_pb2.RetryPolicy | None:
+    """`retries` of the rule, else the mesh's `default`, else Istio's.  None: no retries.
+
+    `hashed`: the endpoint is chosen by a consistent hash, and tried again unless the rule says that it should be avoided.
+    """
     wanted = retries if retries is not None else default
     policy = route_pb2.RetryPolicy(retry_on=DEFAULT_RETRY_ON, host_selection_retry_max_attempts=_HOST_SELECTIONS)
     policy.num_retries.value = DEFAULT_ATTEMPTS
     if wanted is None:
-        _avoid_previous_hosts(policy)
+        if not hashed:
+            _avoid_previous_hosts(policy)
         return policy
     if wanted.attempts <= 0:
         return None
@@ -41,8 +47,10 @@ def retry_policy(retries: HTTPRetry | None, default: HTTPRetry | None) -> route_
         policy.per_try_timeout.CopyFrom(duration(wanted.per_try_timeout))
     if wanted.backoff is not None:
         policy.retry_back_off.base_interval.CopyFrom(duration(wanted.backoff))
-    if wanted.retry_ignore_previous_hosts is not False:
+    if wanted.retry_ignore_previous_hosts or (wanted.retry_ignore_previous_hosts is None and not hashed):
         _avoid_previous_hosts(policy)
+    if wanted.retry_remote_localities:
+        _avoid_previous_priorities(policy)
     return policy
 
 
@@ -81,6 +89,11 @@ def _set_conditions(policy: route_pb2.RetryPolicy, retry_on: str) -> None:
         conditions.append(_STATUS_CODES)
     policy.retry_on = ",".join(conditions)
     policy.retriable_status_codes.extend(codes)
+
+
+def _avoid_previous_priorities(policy: route_pb2.RetryPolicy) -> None:
+    policy.retry_priority.name = _PREVIOUS_PRIORITIES
+    policy.retry_priority.typed_config.CopyFrom(pack(route_pb2.PreviousPrioritiesConfig(update_frequency=_UPDATE_FREQUENCY)))
 
 
 def _avoid_previous_hosts(policy: route_pb2.RetryPolicy) -> None:

@@ -7,6 +7,8 @@ from typing import Final
 
 from meshlib.xds.proto import route_pb2
 from meshlib_control.catalog.model import Service
+from meshlib_control.compile.cors import set_cors
+from meshlib_control.compile.hash_policies import set_hash_policies
 from meshlib_control.compile.hosts import bracketed, split_authority, with_port
 from meshlib_control.compile.http_actions import (
     host_header,
@@ -17,6 +19,7 @@ from meshlib_control.compile.http_actions import (
     set_rewrite,
 )
 from meshlib_control.compile.matches import is_catch_all, is_for_caller, route_match
+from meshlib_control.compile.mirrors import set_mirrors
 from meshlib_control.compile.names import ALLOW_ANY, BLOCK_ALL, HTTP_PROXY, PASSTHROUGH, ClusterName
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration, for_grpc, for_meshlib, retry_policy
@@ -194,6 +197,9 @@ def _route(world: World, scope: Scope, routing: Routing, port: int, rule: _Rule)
     set_fault(route, spec.fault)
     if scope.flavour != "grpc":  # which evaluates no header operations
         set_headers(route, spec.headers)
+        route.stat_prefix = condition.stat_prefix or "" if condition is not None else ""
+    if scope.flavour == "envoy":
+        set_cors(route, spec.cors_policy)
     if spec.redirect is not None:
         set_redirect(route.redirect, spec.redirect, port)
         return route
@@ -203,6 +209,7 @@ def _route(world: World, scope: Scope, routing: Routing, port: int, rule: _Rule)
     _set_clusters(world, route.route, routing, port, spec)
     if scope.flavour != "grpc":
         _set_alterations(route, spec)
+        set_mirrors(route.route, spec, lambda destination: _cluster_name(world, routing, port, destination))
     _set_policies(world, scope, route.route, timeout=spec.timeout or 0.0, retries=spec.retries)
     return route
 
@@ -272,7 +279,8 @@ def _default_route(world: World, scope: Scope, cluster: ClusterName, *, retried:
 def _set_policies(
     world: World, scope: Scope, action: route_pb2.RouteAction, *, timeout: float, retries: HTTPRetry | None
 ) -> None:
-    policy = retry_policy(retries, world.settings.default_retry)
+    hashed = set_hash_policies(world, scope, action)
+    policy = retry_policy(retries, world.settings.default_retry, hashed=hashed)
     if scope.flavour == "grpc":
         # No timeouts: grpcio's timers from xDS fire one to two seconds early (grpc/grpc #34547, #40633).
         policy = for_grpc(policy)

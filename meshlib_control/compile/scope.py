@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshlib_control.catalog.model import Port, Service
+from meshlib_control.compile.cors import cors_host
 from meshlib_control.compile.node import Node, Scope
 from meshlib_control.compile.services import is_http, is_tls
 from meshlib_control.compile.world import World
@@ -18,12 +19,16 @@ def scope_of(world: World, node: Node) -> Scope:
         | world.authorization_policies.selector_keys
         | world.request_authentications.selector_keys
     )
+    asked = world.destination_rules.asked_traits(node.namespace)
+    keys |= asked.labels
     if node.flavour == "grpc":
         keys |= {MTLS_LABEL}  # says which kind of connection its servers listen for
     labels = tuple(sorted((key, node.labels[key]) for key in keys if key in node.labels))
+    locality = node.locality if asked.locality else ""
     if node.flavour != "envoy":
-        return Scope(node.flavour, node.namespace, labels)
-    return Scope("envoy", node.namespace, labels, tuple(port for port in node.ports if port.application), node.identity_file)
+        return Scope(node.flavour, node.namespace, labels, locality=locality, cors=cors_host(world, node))
+    ports = tuple(port for port in node.ports if port.application)
+    return Scope("envoy", node.namespace, labels, ports, node.identity_file, locality=locality)
 
 
 def is_served(scope: Scope, service: Service, port: Port) -> bool:

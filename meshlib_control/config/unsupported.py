@@ -43,12 +43,28 @@ def _true(value: object) -> bool:
     return value is True
 
 
+def _zero(value: object) -> bool:
+    return value == 0 and value is not False
+
+
+def _more_than(limit: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and value > limit
+
+
 def _network(value: object) -> bool:
     return isinstance(value, str) and "/" in value
 
 
-def _no_hosts(value: object) -> bool:
-    return isinstance(value, Mapping) and value.get("hosts") in (None, [], ())
+def _no_path(value: object) -> bool:
+    return isinstance(value, str) and not _TARGET.fullmatch(value)
+
+
+def _no_authority(value: object) -> bool:
+    return isinstance(value, str) and not _AUTHORITY.fullmatch(value)
+
+
+def _http_proxy(value: object) -> bool:
+    return isinstance(value, str) and value.upper() == "HTTP_PROXY"
 
 
 def _socket(value: object) -> bool:
@@ -60,6 +76,10 @@ def _identities_outside(tls: object) -> bool:
         return False
     names = tls.get("subjectAltNames")
     return isinstance(names, list | tuple) and any(isinstance(name, str) and "://" in name for name in names)
+
+
+_TARGET = re.compile(r"[!\"$-~]*")  # what may stand in a request line, without "#"
+_AUTHORITY = re.compile(r"[!$&'()*+,;=:\[\]%._~0-9A-Za-z-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +97,25 @@ class Row:
 
 _GATEWAY = "only calling processes (`mesh`) are configured here, there is no gateway; leave gateways out"
 _HEADERS = "commands of Envoy are not evaluated; write fixed values, and %% for a percent sign"
-_MIRROR = "no copies are sent; remove it"
 
 VIRTUAL_SERVICE = (
-    Row(
-        "",
-        "write its rules into the VirtualService that has the hosts",
-        _no_hosts,
-        "without hosts (a delegate)",
-    ),
     Row("gateways[]", _GATEWAY, _but("mesh"), "other than `mesh`"),
     Row("tls", "connections that the application encrypts itself are not routed; use http rules"),
     Row("tcp", "plain TCP is not routed; use http rules"),
     Row("http[].redirect.redirectCode", "use 301, 302, 303, 307 or 308", _not_among(301, 302, 303, 307, 308), "other statuses"),
-    Row("http[].delegate", "write the rules into this VirtualService"),
-    Row("http[].mirror", _MIRROR),
-    Row("http[].mirrorPercent", _MIRROR),
-    Row("http[].mirror_percent", _MIRROR),
-    Row("http[].mirrorPercentage", _MIRROR),
-    Row("http[].mirrors", _MIRROR),
-    Row("http[].corsPolicy", "answer browsers in the service, with the middleware of its framework"),
+    *(
+        Row(
+            f"http[].{field}",
+            "percent-encode it; nothing after a # is ever sent",
+            _no_path,
+            "text that no request line can hold",
+        )
+        for field in ("rewrite.uri", "redirect.uri", "redirect.prefixRewrite")
+    ),
+    *(
+        Row(f"http[].{field}", "write a host, with or without a port", _no_authority, "text that no Host header can hold")
+        for field in ("rewrite.authority", "redirect.authority")
+    ),
     Row(
         "http[].rewrite.uriRegexRewrite.rewrite",
         "write a group's number after a backslash, or two backslashes",
@@ -109,30 +128,43 @@ VIRTUAL_SERVICE = (
         for way in ("request", "response")
         for operation in ("set", "add")
     ),
-    Row("http[].match[].scheme", "every call to a mesh host is plain http to the router; leave the condition out"),
     Row("http[].match[].gateways[]", _GATEWAY, _but("mesh"), "other than `mesh`"),
-    Row("http[].match[].statPrefix", "metrics are by service and route; give the route a name"),
 )
 
+_MAXIMUM_RING_SIZE = 8 * 1024 * 1024
+
 _LOAD_BALANCER = (
-    Row("simple", "use LEAST_REQUEST, ROUND_ROBIN or RANDOM", _one_of("PASSTHROUGH"), "`PASSTHROUGH`"),
-    Row("consistentHash", "use LEAST_REQUEST, ROUND_ROBIN or RANDOM"),
-    Row("backendUtilization", "use LEAST_REQUEST, which follows the load"),
-    Row("localityLbSetting", "all healthy endpoints are used alike"),
-    Row("zoneAwareLbSetting", "all healthy endpoints are used alike"),
-    Row("warmup", "new endpoints get their full share at once"),
-    Row("warmupDurationSecs", "new endpoints get their full share at once"),
+    Row(
+        "consistentHash.httpCookie.attributes",
+        "the cookie is HttpOnly with the path and ttl given; the application can set its own",
+    ),
+    *(
+        Row(
+            f"consistentHash.{field}",
+            f"a ring has at most {_MAXIMUM_RING_SIZE} points",
+            _more_than(_MAXIMUM_RING_SIZE),
+            "larger than any ring",
+        )
+        for field in ("minimumRingSize", "ringHash.minimumRingSize")
+    ),
+    Row("backendUtilization", "endpoints are not asked for their load; use LEAST_REQUEST, which follows it"),
+    Row("warmup.aggression", "it is the inverse of an exponent; 1 rises evenly, more rises faster at first", _zero, "`0`"),
 )
 
 _POLICY_OF_A_PORT = (
     *(replace(row, path=f"loadBalancer.{row.path}") for row in _LOAD_BALANCER),
     Row("connectionPool.tcp.idleTimeout", "it is about plain TCP, which is not routed; use http.idleTimeout"),
     Row(
-        "connectionPool.http.h2UpgradePolicy", "the protocol stays the caller's; leave it out", _one_of("UPGRADE"), "`UPGRADE`"
+        "connectionPool.http.h2UpgradePolicy",
+        "HTTP/2 is spoken where the port's protocol is http2 or grpc; declare it so",
+        _one_of("UPGRADE"),
+        "`UPGRADE`",
     ),
-    Row("connectionPool.http.useClientProtocol", "the protocol stays the caller's anyway; leave it out", _true, "`true`"),
-    Row("connectionPool.http.http2KeepAlive", "use tcp.tcpKeepalive"),
-    Row("outlierDetection", "failing endpoints are left out by health checks and retries only"),
+    Row(
+        "connectionPool.http.http2KeepAlive",
+        "gRPC's servers close connections on which they are pinged more often than they allow; use tcp.tcpKeepalive",
+    ),
+    Row("outlierDetection.outlierDetectionHttpErrorCodes", "statuses from 500 count, or only 502, 503 and 504"),
     Row("tls.credentialName", "name files where the caller runs: clientCertificate, privateKey, caCertificates"),
     Row("tls.caCrl", "no lists are read; give a caCertificates that does not vouch for the revoked ones"),
     Row(
@@ -147,13 +179,12 @@ _TRAFFIC_POLICY = (
     *(replace(row, path=f"portLevelSettings[].{row.path}") for row in _POLICY_OF_A_PORT),
     Row("tunnel", "calls go to the host directly"),
     Row("proxyProtocol", "the header is not sent"),
-    Row("retryBudget", "the budget is always on: 20 % of the requests under way, at least 3"),
+    Row("retryBudget.budgetInterval", "the budget is a share of the requests under way at the moment; leave it out"),
 )
 
 DESTINATION_RULE = (
     *(replace(row, path=f"trafficPolicy.{row.path}") for row in _TRAFFIC_POLICY),
     *(replace(row, path=f"subsets[].trafficPolicy.{row.path}") for row in _TRAFFIC_POLICY),
-    Row("workloadSelector", "a rule holds for all callers that can see it; use exportTo"),
 )
 
 _INSTANCE = (
@@ -168,6 +199,47 @@ SERVICE_ENTRY = (
 )
 
 WORKLOAD_ENTRY = _INSTANCE
+
+WORKLOAD_GROUP = (
+    Row("template.address", "each process that joins has an address of its own; leave it out"),
+    Row("template.network", "all instances must be reachable directly; leave it out"),
+    Row("metadata.annotations", "registered instances have labels only; leave them out"),
+    Row("probe.exec", "no commands are run in the process; use httpGet, tcpSocket or grpc"),
+)
+
+_BESIDE = "the process itself has the port, there is no proxy beside it"
+_NO_HOP = "there is no connection between a proxy and the application; leave it out"
+_INBOUND_POOL = (
+    *(Row(f"tcp.{field}", _NO_HOP) for field in ("connectTimeout", "tcpKeepalive", "idleTimeout", "maxConnectionDuration")),
+    *(
+        Row(f"http.{field}", _NO_HOP)
+        for field in ("maxRequestsPerConnection", "maxConcurrentStreams", "idleTimeout", "http2KeepAlive")
+    ),
+    Row("http.maxRetries", "nothing is retried on the way into the application; leave it out"),
+    Row("http.h2UpgradePolicy", _NO_HOP, _one_of("UPGRADE"), "`UPGRADE`"),
+    Row("http.useClientProtocol", _NO_HOP, _true, "`true`"),
+)
+
+SIDECAR = (
+    Row("egress[].bind", "no local address is opened: hosts are called by their names; leave it out"),
+    Row("egress[].port.protocol", "no proxy is opened: leave the port out", _http_proxy, "`HTTP_PROXY`"),
+    Row("egress[].captureMode", "calls through the mesh need no capturing; leave it out", _one_of("NONE"), "`NONE`"),
+    Row("ingress[].bind", f"{_BESIDE}; leave it out"),
+    Row("ingress[].captureMode", f"{_BESIDE}; leave it out", _one_of("NONE"), "`NONE`"),
+    Row("ingress[].defaultEndpoint", f"{_BESIDE}; leave it out"),
+    Row("ingress[].tls", "the mesh's own mTLS is a matter of PeerAuthentication, other TLS of the application's server"),
+    *(replace(row, path=f"ingress[].connectionPool.{row.path}") for row in _INBOUND_POOL),
+    *(replace(row, path=f"inboundConnectionPool.{row.path}") for row in _INBOUND_POOL),
+    Row("outboundTrafficPolicy.egressProxy", "declare the hosts by ServiceEntry, and route them to the proxy's service"),
+)
+
+_ENVOY = "it is about the process of Envoy, which this workload does not have; remove it"
+
+PROXY_CONFIG = (
+    Row("concurrency", f"{_ENVOY}, and set workers where the application's server is started", lambda value: value is not None),
+    Row("environmentVariables", f"{_ENVOY}, and set the environment where the application is started"),
+    Row("image", _ENVOY),
+)
 
 MESH_CONFIG: tuple[Row, ...] = ()
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from meshlib_control.config.kinds.common import Duration, Element
+from meshlib_control.config.kinds.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
 from meshlib_control.config.kinds.extension_provider import ExtensionProvider, RegistrationGrant
 from meshlib_control.config.kinds.virtual_service import HTTPRetry
 
@@ -106,3 +107,8 @@ class MeshConfig(Element, frozen=True):
     """Who may announce instances of services. Without any: only the service account that bears the service's name."""
     tokens: TokenSettings = TokenSettings()
     """How workloads verify tokens."""
+    locality_lb_setting: LocalityLbSetting | None = None
+    """Preference by locality where no DestinationRule says otherwise. Unless given it is on: hosts with `outlierDetection` are
+    called in the caller's own sub-zone, zone and region before others."""
+    zone_aware_lb_setting: ZoneAwareLbSetting | None = None
+    """Preference for the caller's zone where no DestinationRule says otherwise; instead of `localityLbSetting`."""
