@@ -14,21 +14,27 @@ from meshlib_control.config.kinds import (
     Element,
     MeshConfig,
     PeerAuthentication,
+    ProxyConfig,
     RequestAuthentication,
     ResiliencePolicy,
     ServiceEntry,
+    Sidecar,
     VirtualService,
     WorkloadEntry,
+    WorkloadGroup,
 )
 from meshlib_control.config.problems import Problem
 from meshlib_control.config.validate.authorization_policy import check_annotations, check_authorization_policy
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
+from meshlib_control.config.validate.proxy_config import check_proxy_config
 from meshlib_control.config.validate.request_authentication import check_request_authentication
 from meshlib_control.config.validate.resilience_policy import check_resilience_policy
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
+from meshlib_control.config.validate.sidecar import check_sidecar
 from meshlib_control.config.validate.virtual_service import check_virtual_service
+from meshlib_control.config.validate.workload_group import check_workload_group
 
 ISTIO_NETWORKING = "networking.istio.io"
 ISTIO_SECURITY = "security.istio.io"
@@ -94,6 +100,16 @@ _KINDS = (
         check_workload_entry,
         unsupported.WORKLOAD_ENTRY,
     ),
+    Kind(
+        "WorkloadGroup",
+        ISTIO_NETWORKING,
+        _ISTIO_VERSIONS,
+        WorkloadGroup,
+        check_workload_group,
+        unsupported.WORKLOAD_GROUP,
+    ),
+    Kind("Sidecar", ISTIO_NETWORKING, _ISTIO_VERSIONS, Sidecar, check_sidecar, unsupported.SIDECAR),
+    Kind("ProxyConfig", ISTIO_NETWORKING, ("v1beta1",), ProxyConfig, check_proxy_config, unsupported.PROXY_CONFIG),
     Kind(
         "PeerAuthentication",
         ISTIO_SECURITY,

@@ -45,9 +45,19 @@ from meshlib_control.config.kinds.mesh_config import (
     TokenSettings,
 )
 from meshlib_control.config.kinds.peer_authentication import MutualTLS, PeerAuthentication
+from meshlib_control.config.kinds.proxy_config import ProxyConfig, ProxyImage
 from meshlib_control.config.kinds.request_authentication import ClaimToHeader, JWTHeader, JWTRule, RequestAuthentication
 from meshlib_control.config.kinds.resilience_policy import ResiliencePolicy
 from meshlib_control.config.kinds.service_entry import LabelSelector, ServiceEntry, ServicePort, WorkloadEntry
+from meshlib_control.config.kinds.sidecar import (
+    EgressListener,
+    IngressListener,
+    ServerTLSSettings,
+    Sidecar,
+    SidecarOutboundTrafficPolicy,
+    SidecarPort,
+    TLSCertificate,
+)
 from meshlib_control.config.kinds.virtual_service import (
     CorsPolicy,
     Delegate,
@@ -73,6 +83,16 @@ from meshlib_control.config.kinds.virtual_service import (
     TLSRoute,
     VirtualService,
 )
+from meshlib_control.config.kinds.workload_group import (
+    ExecProbe,
+    GroupMetadata,
+    GrpcProbe,
+    HTTPProbe,
+    ProbeHeader,
+    ReadinessProbe,
+    TCPProbe,
+    WorkloadGroup,
+)
 
 __all__ = [
     "AuthorizationPolicy",
@@ -87,9 +107,13 @@ __all__ = [
     "Destination",
     "DestinationRule",
     "Duration",
+    "EgressListener",
     "Element",
+    "ExecProbe",
     "FaultAbort",
     "FaultDelay",
+    "GroupMetadata",
+    "GrpcProbe",
     "HTTP2Keepalive",
     "HTTPBody",
     "HTTPCookie",
@@ -97,6 +121,7 @@ __all__ = [
     "HTTPFaultInjection",
     "HTTPMatchRequest",
     "HTTPMirrorPolicy",
+    "HTTPProbe",
     "HTTPRedirect",
     "HTTPRetry",
     "HTTPRewrite",
@@ -105,6 +130,7 @@ __all__ = [
     "HTTPSettings",
     "HeaderOperations",
     "Headers",
+    "IngressListener",
     "JWTHeader",
     "JWTRule",
     "L4MatchAttributes",
@@ -123,19 +149,29 @@ __all__ = [
     "PolicyTargetReference",
     "PortSelector",
     "PortTrafficPolicy",
+    "ProbeHeader",
+    "ProxyConfig",
+    "ProxyImage",
     "ProxyPathNormalization",
     "ProxyProtocol",
+    "ReadinessProbe",
     "RegexRewrite",
     "RequestAuthentication",
     "ResiliencePolicy",
     "RetryBudget",
     "RouteDestination",
+    "ServerTLSSettings",
     "ServiceEntry",
     "ServicePort",
+    "Sidecar",
+    "SidecarOutboundTrafficPolicy",
+    "SidecarPort",
     "StringMatch",
     "Subset",
+    "TCPProbe",
     "TCPRoute",
     "TCPSettings",
+    "TLSCertificate",
     "TLSMatchAttributes",
     "TLSRoute",
     "TcpKeepalive",
@@ -145,6 +181,7 @@ __all__ = [
     "VirtualService",
     "Warmup",
     "WorkloadEntry",
+    "WorkloadGroup",
     "WorkloadSelector",
     "ZoneAwareLbSetting",
 ]

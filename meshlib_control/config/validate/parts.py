@@ -19,10 +19,13 @@ from meshlib_control.config.validate.authorization_policy import check_authoriza
 from meshlib_control.config.validate.destination_rule import check_destination_rule
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
+from meshlib_control.config.validate.proxy_config import check_proxy_config
 from meshlib_control.config.validate.request_authentication import check_request_authentication
 from meshlib_control.config.validate.retries import check_retry
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
+from meshlib_control.config.validate.sidecar import check_sidecar
 from meshlib_control.config.validate.virtual_service import check_virtual_service
+from meshlib_control.config.validate.workload_group import check_workload_group
 
 NAMESPACE = "default"
 
@@ -79,6 +82,9 @@ PARTS = {
     "LocalityLbSetting": _policy("loadBalancer.localityLbSetting", kinds.LocalityLbSetting, policies.check_locality),
     "ServiceEntry": Part(kinds.ServiceEntry, _in_namespace(check_service_entry), unsupported.SERVICE_ENTRY),
     "WorkloadEntry": Part(kinds.WorkloadEntry, check_workload_entry, unsupported.WORKLOAD_ENTRY),
+    "WorkloadGroup": Part(kinds.WorkloadGroup, _in_namespace(check_workload_group), unsupported.WORKLOAD_GROUP),
+    "Sidecar": Part(kinds.Sidecar, _in_namespace(check_sidecar), unsupported.SIDECAR),
+    "ProxyConfig": Part(kinds.ProxyConfig, _in_namespace(check_proxy_config), unsupported.PROXY_CONFIG),
     "PeerAuthentication": Part(kinds.PeerAuthentication, _in_namespace(check_peer_authentication)),
     "AuthorizationPolicy": Part(kinds.AuthorizationPolicy, _in_namespace(check_authorization_policy)),
     "RequestAuthentication": Part(kinds.RequestAuthentication, _in_namespace(check_request_authentication)),

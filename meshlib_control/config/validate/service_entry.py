@@ -10,10 +10,10 @@ from meshlib_control.config.validate import names
 
 UNIX = "unix://"
 
-_HTTP_PROTOCOLS = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
-_TLS_PROTOCOLS = frozenset({"https", "tls"})
+HTTP_PROTOCOLS = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
+TLS_PROTOCOLS = frozenset({"https", "tls"})
 _TCP_PROTOCOLS = frozenset({"tcp", "mongo", "redis", "mysql", "hbone", "double-hbone"})
-PROTOCOLS = _HTTP_PROTOCOLS | _TLS_PROTOCOLS | _TCP_PROTOCOLS | {"udp"}
+PROTOCOLS = HTTP_PROTOCOLS | TLS_PROTOCOLS | _TCP_PROTOCOLS | {"udp"}
 
 
 def check_service_entry(spec: ServiceEntry, namespace: str) -> Iterator[Problem]:
@@ -23,7 +23,7 @@ def check_service_entry(spec: ServiceEntry, namespace: str) -> Iterator[Problem]
     yield from _check_ports(spec)
     yield from _check_resolution(spec)
     yield from _check_endpoints(spec)
-    yield from under(("workloadSelector",), _check_selector(spec.workload_selector))
+    yield from under(("workloadSelector",), check_label_selector(spec.workload_selector))
     if spec.workload_selector is not None and spec.endpoints:
         yield Problem(("workloadSelector",), "MSH0136", "endpoints and workloadSelector exclude each other")
     yield from under(("exportTo",), names.check_export_to(spec.export_to, namespace, allow_none=True))
@@ -72,10 +72,8 @@ def _check_ports(spec: ServiceEntry) -> Iterator[Problem]:
 
 def _check_port(port: ServicePort, spec: ServiceEntry) -> Iterator[Problem]:
     yield from under(("number",), names.check_port(port.number))
-    yield from under(("name",), _check_port_name(port.name))
-    if port.protocol and port.protocol.lower() not in PROTOCOLS:
-        known = ", ".join(sorted(PROTOCOLS))
-        yield Problem(("protocol",), "MSH0125", f"{port.protocol!r} is not a protocol; known are {known}")
+    yield from under(("name",), check_port_name(port.name))
+    yield from under(("protocol",), check_protocol(port.protocol))
     if port.target_port:
         yield from under(("targetPort",), names.check_port(port.target_port))
         if spec.resolution == "NONE":
@@ -84,7 +82,13 @@ def _check_port(port: ServicePort, spec: ServiceEntry) -> Iterator[Problem]:
             )
 
 
-def _check_port_name(name: str) -> Iterator[Problem]:
+def check_protocol(protocol: str | None) -> Iterator[Problem]:
+    """In any case; none at all is found out by looking at what is sent."""
+    if protocol and protocol.lower() not in PROTOCOLS:
+        yield Problem((), "MSH0125", f"{protocol!r} is not a protocol; known are {', '.join(sorted(PROTOCOLS))}")
+
+
+def check_port_name(name: str) -> Iterator[Problem]:
     if not names.is_dns_label(name):
         message = f"{name!r} is not the name of a port: letters, digits and inner dashes, at most 63 characters"
         yield Problem((), "MSH0125", message)
@@ -107,7 +111,7 @@ def _check_resolution(spec: ServiceEntry) -> Iterator[Problem]:
             yield from _check_dynamic(spec)
         case _:
             pass
-    names_apart = all(_protocol(port) in _HTTP_PROTOCOLS | _TLS_PROTOCOLS for port in spec.ports)
+    names_apart = all(_protocol(port) in HTTP_PROTOCOLS | TLS_PROTOCOLS for port in spec.ports)
     if len(spec.hosts) > 1 and spec.resolution != "NONE" and not names_apart:
         message = "plain TCP does not say which host is meant: with several hosts all ports must be HTTP or TLS"
         yield Problem(("hosts",), "MSH0136", message)
@@ -126,7 +130,7 @@ def _check_dynamic(spec: ServiceEntry) -> Iterator[Problem]:
         if not host.startswith("*"):
             yield Problem(("hosts", index), "MSH0136", f"DYNAMIC_DNS is for wildcards; use DNS for {host}")
     for index, port in enumerate(spec.ports):
-        if _protocol(port) not in _HTTP_PROTOCOLS | _TLS_PROTOCOLS:
+        if _protocol(port) not in HTTP_PROTOCOLS | TLS_PROTOCOLS:
             yield Problem(
                 ("ports", index, "protocol"), "MSH0136", "DYNAMIC_DNS needs HTTP or TLS, which say what host is meant"
             )
@@ -167,27 +171,41 @@ def _check_instance(entry: WorkloadEntry, *, allow_names: bool) -> Iterator[Prob
     if not address and not entry.network:
         yield Problem(("address",), "MSH0134", "the address is missing")
     elif _is_unix(entry):
-        yield from _check_unix(entry)
+        yield from check_socket_entry(entry)
     elif address and not names.is_ip(address):
         if not allow_names:
             yield Problem(("address",), "MSH0134", f"{address!r} is not an IP address; use resolution DNS for names")
         elif names.fqdn_fault(address):
             yield Problem(("address",), "MSH0134", f"{address!r} is neither an IP address nor a host name; ports go into ports")
+    yield from check_ports_and_labels(entry)
+
+
+def check_ports_and_labels(entry: WorkloadEntry) -> Iterator[Problem]:
+    """Of an instance, or of a template for instances."""
     for name, number in entry.ports.items():
-        yield from under(("ports", name), _check_port_name(name))
+        yield from under(("ports", name), check_port_name(name))
         yield from under(("ports", name), names.check_port(number))
     yield from under(("labels",), names.check_labels(entry.labels))
 
 
-def _check_unix(entry: WorkloadEntry) -> Iterator[Problem]:
-    path = (entry.address or "").removeprefix(UNIX)
-    if not path.startswith("@") and (not path.startswith("/") or path.endswith("/")):
-        yield Problem(("address",), "MSH0134", f"{entry.address} is not an absolute path of a socket: unix:///path/to/socket")
+def check_socket_entry(entry: WorkloadEntry) -> Iterator[Problem]:
+    """What an instance at a socket of the file system must keep; nothing for others."""
+    if not _is_unix(entry):
+        return
+    yield from under(("address",), check_socket(entry.address or ""))
     if entry.ports:
         yield Problem(("ports",), "MSH0134", "a socket has no ports")
 
 
-def _check_selector(selector: LabelSelector | None) -> Iterator[Problem]:
+def check_socket(address: str) -> Iterator[Problem]:
+    """``unix:///path``, or ``unix://@name`` for one of the abstract namespace."""
+    path = address.removeprefix(UNIX)
+    if not path.startswith("@") and (not path.startswith("/") or path.endswith("/")):
+        yield Problem((), "MSH0134", f"{address} is not an absolute path of a socket: unix:///path/to/socket")
+
+
+def check_label_selector(selector: LabelSelector | None) -> Iterator[Problem]:
+    """Labels are compared as they are; without any, the selector is Istio's for nothing or everything, which it warns of."""
     if selector is None:
         return
     if not selector.labels:
