@@ -101,3 +101,6 @@ def _named(config: ConfigSet) -> Iterator[tuple[str, str]]:
 def _destinations(spec: VirtualService) -> Iterator[str]:
     for route in spec.http:
         yield from (share.destination.host for share in route.route)
+        yield from (mirror.destination.host for mirror in route.mirrors)
+        if route.mirror is not None:
+            yield route.mirror.host

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 CONNECTION = "meshlib.connection"
@@ -26,6 +26,18 @@ def adding(send: Send, headers: Sequence[tuple[bytes, bytes]]) -> Send:
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] in _ANSWERS:
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        return send(message)
+
+    return sending
+
+
+def setting(send: Send, headers: Mapping[bytes, bytes]) -> Send:
+    """`send`, with these headers in the answer in the place of the application's own of the same name."""
+
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] in _ANSWERS:
+            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in headers]
+            message = {**message, "headers": [*kept, *headers.items()]}
         return send(message)
 
     return sending

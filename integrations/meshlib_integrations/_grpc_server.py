@@ -95,7 +95,8 @@ class Seen:
         assert inspection is not None  # there is one without a refusal
         self._context = context
         self._changes = inspection.header_changes
-        self._added = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in inspection.response_headers)
+        added = (*inspection.response_headers, *(inspection.response_set or {}).items())
+        self._added = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in added)
         self.meshlib = serving.context
 
     def __getattr__(self, name: str) -> Any:

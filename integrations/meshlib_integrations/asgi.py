@@ -30,6 +30,7 @@ from meshlib_integrations._asgi import (
     Send,
     adding,
     closing,
+    setting,
 )
 from meshlib_integrations._asking import asked
 from meshlib_integrations._mesh_listener import MeshListener
@@ -94,6 +95,8 @@ class MeshMiddleware:
             scope["headers"] = _changed(headers, inspection.header_changes)
         if inspection.response_headers:
             send = adding(send, inspection.response_headers)
+        if inspection.response_set is not None:
+            send = setting(send, inspection.response_set)
         if serving.close and _has_connection(scope):
             send = closing(send)
         with serving:
@@ -224,7 +227,7 @@ def _has_connection(scope: Scope) -> bool:
 
 async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
     headers = [(b"content-length", b"%d" % len(refusal.body)), *refusal.headers]
-    if not any(name == b"content-type" for name, _ in refusal.headers):
+    if refusal.body and not any(name == b"content-type" for name, _ in refusal.headers):
         headers.append((b"content-type", b"text/plain; charset=utf-8"))
     if refusal.close and _has_connection(scope):
         headers.append(CLOSE)

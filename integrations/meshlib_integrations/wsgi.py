@@ -129,6 +129,9 @@ class MeshMiddleware:
                 headers = [pair for pair in headers if pair[0].lower() != "connection"] + _closing(environ, start_response)
             if inspection is not None and inspection.response_headers:
                 headers = headers + _text(inspection.response_headers)
+            if inspection is not None and inspection.response_set is not None:
+                kept = [pair for pair in headers if pair[0].lower().encode("latin-1") not in inspection.response_set]
+                headers = kept + _text(inspection.response_set.items())
             return start_response(status, headers, *rest)
 
         return starting
@@ -224,7 +227,7 @@ def _retarget(environ: Environ, target: bytes) -> None:
 
 def _refuse(refusal: Refusal, environ: Environ, start_response: StartResponse) -> list[bytes]:
     headers = [("Content-Length", str(len(refusal.body))), *_text(refusal.headers)]
-    if not any(name == b"content-type" for name, _ in refusal.headers):
+    if refusal.body and not any(name == b"content-type" for name, _ in refusal.headers):
         headers.append(("Content-Type", "text/plain; charset=utf-8"))
     if refusal.close:
         headers += _closing(environ, start_response)

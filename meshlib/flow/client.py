@@ -1,6 +1,6 @@
 """The client's side of a call: the order of mechanisms, written once.
 
-    path → route → fault → overall deadline → cluster → request limit → alterations
+    path → route → fault → rate limit → overall deadline → cluster → request limit → alterations
         → [ endpoint → attempt → worth a retry? → budget → backoff ]
         → outcome
 
@@ -9,12 +9,13 @@ Each stands where it does for a reason:
 1. **Path** in its canonical form: routes look at it, and it is what goes on the wire, as in Envoy, so both sides see the same.
    Then the **route**: everything after it is its policy.  **Faults** come before all else that a route does, as in Envoy:
    they are not retried, and what they delay does not use up the route's timeout.  A response of the route's own ends the
-   call before it can use anything up.
+   call before it can use anything up.  **Rate limits** come before the cluster, which they know nothing of: a call counts once.
 2. **Deadline** next, before anything may wait: it covers every retry and every backoff (Envoy's route timeout), and it is the
    tightest of the route's, the caller's, and what is left of the request that this process is serving.
 3. **Cluster**: one draw of the weighted split.  Retries keep it, as in Envoy, or a 1 % canary would get more than 1 %.
 4. **Request limit** outside of the retry loop: a call counts once, however often it is tried, and one that is refused here
-   costs nothing.  Then the **alterations** of path, host and headers, once: every try sends the same.
+   costs nothing.  Then the **alterations** of path, host and headers, once: every try sends the same, and so do the copies
+   for **mirrors**, which leave now and are heard of no more.
 5. **Endpoint** inside of the loop: each try balances anew and avoids the hosts that have already failed this call, and those
    that refused anybody's connection a moment ago.
 6. **Budget** after the policy has said yes and before any waiting: a retry holds its slot from then until it is decided, so a
@@ -119,6 +120,8 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         if reply is not None:
             return reply
         name = share.name
+    if destination.limits is not None:
+        destination.limits.check(call, record)
     upstream = plan.upstreams.get(name)
     if upstream is None or upstream.error:
         reason = upstream.error if upstream is not None else "it is not configured"
@@ -135,6 +138,8 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
     if altered is not None and share is not None:
         altered.apply(call, share)
+    if plan.mirrors is not None:
+        yield from plan.mirrors.copies(call, rng)
     served = yield from _Tries(call, plan, upstream, record, count=destination.attempt_count_header).run(rng)
     if share is not None and share.response is not None:
         served.headers = share.response(served.outcome.headers)

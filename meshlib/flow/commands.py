@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from meshlib.errors import TimeoutName
 from meshlib.model.cluster import Cluster
 from meshlib.policy.balancing import Host
+
+if TYPE_CHECKING:
+    from meshlib.flow.destination import Destination
+    from meshlib.model.call import Call
 
 ATTEMPT_COUNT = b"x-envoy-attempt-count"
 EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
@@ -46,4 +52,17 @@ class Sleep:
         self.seconds = seconds
 
 
-Command = Attempt | Sleep
+class Copy:
+    """Send `call` to the one cluster of `destination`, too, whatever comes of it; what is sent back means nothing.
+
+    Only flows of destinations that are `mirrored` have copies, and `runtime.mirroring` takes them out before any driver.
+    """
+
+    __slots__ = ("call", "destination")
+
+    def __init__(self, call: Call, destination: Destination) -> None:
+        self.call = call
+        self.destination = destination
+
+
+Command = Attempt | Sleep | Copy

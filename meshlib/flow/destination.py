@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshlib.flow.alterations import alterations_of
+from meshlib.flow.limiting import CallLimits
+from meshlib.flow.mirroring import Mirrors, mirrors_of
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
 from meshlib.model.route import NO_CHANGES, Forward, HeaderChanges, Route
@@ -17,7 +19,7 @@ from meshlib.policy.routing import Router, Split
 class Plan:
     """What to do once a route has matched."""
 
-    __slots__ = ("alterations", "name", "only", "per_try", "retry", "route", "split", "timeout", "upstreams")
+    __slots__ = ("alterations", "mirrors", "name", "only", "per_try", "retry", "route", "split", "timeout", "upstreams")
 
     def __init__(self, route: Route, upstreams: Mapping[str, Upstream], host: HeaderChanges = NO_CHANGES) -> None:
         """`host`: what the route's virtual host does to headers.  Raises ValueError for a rewrite that cannot be compiled."""
@@ -31,6 +33,7 @@ class Plan:
         self.timeout = 0.0
         self.retry: Retry | None = None
         self.per_try = 0.0  # seconds; 0: a try has what the call has
+        self.mirrors: Mirrors | None = None
         if isinstance(action, Forward):
             self.split = Split(action.clusters)
             if len(action.clusters) == 1:
@@ -38,6 +41,7 @@ class Plan:
             self.timeout = action.timeout
             self.retry = Retry(action.retry) if action.retry is not None and action.retry.attempts > 0 else None
             self.per_try = self.retry.policy.per_try_timeout if self.retry is not None else 0.0
+            self.mirrors = mirrors_of(action, route.name, lambda target: Destination(target, upstreams))
 
     def pick(self, rng: Rng) -> str:
         """The cluster that this call goes to, by name; empty when the route forwards nothing."""
@@ -47,9 +51,11 @@ class Plan:
 class Destination:
     """One authority: its compiled routes."""
 
-    __slots__ = ("_plans", "_router", "attempt_count_header", "authority", "normalization", "target", "upstreams")
+    __slots__ = (
+        "_plans", "_router", "attempt_count_header", "authority", "limits", "mirrored", "normalization", "target", "upstreams",
+    )  # fmt: skip
 
-    def __init__(self, target: Target, upstreams: Mapping[str, Upstream]) -> None:
+    def __init__(self, target: Target, upstreams: Mapping[str, Upstream], limits: CallLimits | None = None) -> None:
         """Raises ValueError when a route cannot be compiled (a regex that RE2 refuses)."""
         host = target.virtual_host
         self.target = target
@@ -57,8 +63,10 @@ class Destination:
         self.normalization = target.normalization
         self.upstreams = upstreams
         self.attempt_count_header = host.attempt_count_header
+        self.limits = limits  # how many calls may be made; None: any number
         self._router = Router(host)
         self._plans = tuple(Plan(route, upstreams, host.headers) for route in host.routes)
+        self.mirrored = any(plan.mirrors is not None for plan in self._plans)
 
     def plan(self, call: Call, rng: Rng) -> Plan | None:
         """The plan of the first route that matches."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+from meshlib.flow.limiting import Limiting, compile_step
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.authorization import ExternalAuthorization, RbacFilter
+from meshlib.model.cors import Cors
 from meshlib.model.inbound import Inspection, Refusal
 from meshlib.model.listener import HttpFilter, InboundListener, MtlsMode, PathNormalization
+from meshlib.model.rate_limit import RateLimits
 from meshlib.policy.authorization import compile_rbac
 from meshlib.policy.authorization_metadata import compile_metadata
+from meshlib.policy.cors import compile_cors
 from meshlib.policy.external_authorization import Dialogue, compile_dialogue
 from meshlib.policy.jwt import compile_jwt
 from meshlib.policy.jwt_keys import KeySource
@@ -43,21 +48,38 @@ NO_POLICY = InboundPlan()
 """Of a process without a control service (`meshlib.testing`) or in a mesh without identities."""
 
 
-def compile_listener(listener: InboundListener, *, now: Callable[[], float], keys: KeySource | None = None) -> InboundPlan:
-    """`now`: Unix seconds, for the times in tokens; `keys`: of providers whose keys are fetched.
+def compile_listener(
+    listener: InboundListener,
+    *,
+    now: Callable[[], float],
+    keys: KeySource | None = None,
+    limiting: Limiting | None = None,
+) -> InboundPlan:
+    """`now`: Unix seconds, for the times in tokens; `keys`: of providers whose keys are fetched; `limiting`: of rate limits.
 
     Raises ValueError for a regular expression that is none; decoding has refused those before.
     """
-    steps = tuple(compile_filter(item, listener.port, now=now, keys=keys) for item in listener.filters)
+    steps = tuple(compile_filter(item, listener.port, now=now, keys=keys, limiting=limiting) for item in listener.filters)
     return InboundPlan(listener.mtls, listener.normalization, steps, listener.minimum_version, listener.trusted_hops)
 
 
-def compile_filter(item: HttpFilter, port: int, *, now: Callable[[], float], keys: KeySource | None = None) -> Step | Question:
+def compile_filter(
+    item: HttpFilter,
+    port: int,
+    *,
+    now: Callable[[], float],
+    keys: KeySource | None = None,
+    limiting: Limiting | None = None,
+) -> Step | Question:
     """One filter of a listener on `port`."""
     if isinstance(item, RbacFilter):
         return compile_rbac(item, port=port)
     if isinstance(item, JwtAuthentication):
         return compile_jwt(item, keys, now=now)
+    if isinstance(item, RateLimits):
+        return compile_step(item, limiting or Limiting(nullcontext(), now))
+    if isinstance(item, Cors):
+        return compile_cors(item)
     condition = item.condition
     applies = _always if condition is None else compile_metadata(condition, restricts=True)
     return Question(item, applies, compile_dialogue(item))

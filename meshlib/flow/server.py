@@ -1,10 +1,11 @@
 """The server's side of a request: the order of mechanisms, written once.
 
-    sanity gate and canonical view → mTLS mode → filters (external authorizer, JWT, authorization) → context → application
+    sanity gate and canonical view → mTLS mode → filters (CORS, external authorizer, JWT, authorization) → context → application
 
 1. **Sanity gate** first: what two readers could read differently must not reach any rule that is written about it.
 2. **mTLS mode**: a plain request under STRICT is refused here whatever way it came in, also around the mesh's own port.
-3. **Filters** in the order of the listener, which is Istio's: CUSTOM, JWT, AUDIT, DENY, ALLOW.
+3. **Filters** in the order of the listener, which is Istio's: CUSTOM, JWT, AUDIT, DENY, ALLOW.  CORS comes before them: a
+   browser's preflight carries no credentials, so it is answered without any, and never gets further than that.
 4. **Context** before the application: whatever it calls carries the trace on, is bounded by what is left of its caller's time,
    and knows whether it is itself a retry.
 

@@ -110,6 +110,8 @@ class Inspection:
     header_changes: dict[bytes, bytes | None]
     # Headers for the client, whatever the application answers.
     response_headers: list[tuple[bytes, bytes]]
+    # The same for headers that take the place of the application's own of that name; None: there are none.
+    response_set: dict[bytes, bytes] | None
     # For the log and for `explain`: "policy ns[foo]-policy[x]-rule[0] would deny (dry run)".
     notes: list[str]
 
@@ -134,6 +136,7 @@ class Inspection:
         self.metadata = {}
         self.header_changes = {}
         self.response_headers = []
+        self.response_set = None
         self.notes = []
 
     @property
@@ -194,3 +197,4 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()  # beside content-type and content-length
     flag: str = ""  # Envoy's response flag: "UAEX", "RL" ...
     policy: str = ""  # which rule of which policy decided; for logs, never for the client
+    denial: bool = True  # False: an answer of the mesh's own to a request that nobody has denied anything

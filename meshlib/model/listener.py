@@ -7,6 +7,8 @@ from enum import Enum
 
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.authorization import ExternalAuthorization, RbacFilter
+from meshlib.model.cors import Cors
+from meshlib.model.rate_limit import RateLimits
 from meshlib.model.route import RouteConfig
 
 VIRTUAL_OUTBOUND = "virtualOutbound"
@@ -48,7 +50,7 @@ class MtlsMode(Enum):
     STRICT = "STRICT"  # mTLS only
 
 
-HttpFilter = RbacFilter | JwtAuthentication | ExternalAuthorization
+HttpFilter = RbacFilter | JwtAuthentication | ExternalAuthorization | Cors | RateLimits
 
 
 @dataclass(frozen=True, slots=True)

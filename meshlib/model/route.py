@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from meshlib.model.rate_limit import RateLimits
 
 StringKind = Literal["exact", "prefix", "suffix", "contains", "regex"]
 
@@ -245,6 +248,7 @@ class Route:
     action: Action
     headers: HeaderChanges = NO_CHANGES
     fault: Fault | None = None
+    stat_prefix: str = ""  # by which the operator wants statistics of the route kept apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +260,7 @@ class VirtualHost:
     routes: tuple[Route, ...]
     attempt_count_header: bool = False  # include_request_attempt_count: x-envoy-attempt-count on each attempt
     headers: HeaderChanges = NO_CHANGES
+    limits: RateLimits | None = None  # of the calls to these hosts
 
 
 @dataclass(frozen=True, slots=True)

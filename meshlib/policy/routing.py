@@ -40,7 +40,8 @@ def first_segment(match: PathMatch) -> str | None:
     return match.value[1:] if match.kind in ("exact", "separated") else None  # the prefix /foo matches /foobar, too
 
 
-def _conditions(match: RouteMatch) -> list[CallTest]:
+def compile_conditions(match: RouteMatch) -> list[CallTest]:
+    """All but the path."""
     tests = [compile_header(header) for header in match.headers]
     tests += [compile_query(query) for query in match.query]
     if match.grpc:
@@ -67,7 +68,7 @@ class Router:
         for index, route in enumerate(virtual_host.routes):
             match = route.match
             try:
-                candidate = (compile_path(match.path), all_of(_conditions(match)), match.fraction, index)
+                candidate = (compile_path(match.path), all_of(compile_conditions(match)), match.fraction, index)
             except ValueError as error:
                 raise ValueError(f"route {index} ({route.name or 'unnamed'}): {error}") from error
             candidates.append((first_segment(match.path), candidate))

@@ -13,6 +13,7 @@ from meshlib.errors import TimeoutName
 from meshlib.flow.client import ClientFlow, Lease, Served, client_flow
 from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt
 from meshlib.flow.destination import Destination
+from meshlib.flow.limiting import Limiting
 from meshlib.flow.record import CallRecord
 from meshlib.model.call import Call
 from meshlib.model.inbound import RequestContext
@@ -26,6 +27,7 @@ from meshlib.runtime.destinations import Destinations
 from meshlib.runtime.drive import Lock, adrive, drive
 from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
+from meshlib.runtime.mirroring import Mirroring
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
@@ -91,7 +93,9 @@ class Client:
         self._asleep = surroundings.asleep
         self._lock = threading.Lock()
         self._pools = surroundings.network(tls)
-        self.destinations = Destinations(self._lock, self._rng, self._pools.drain)
+        self.limiting = Limiting(self._lock, self._clock)
+        self.destinations = Destinations(self._lock, self._rng, self._pools.drain, self.limiting)
+        self.mirroring = Mirroring(self._pools, self._lock, self._rng, self._clock)
 
     # --- calls
 
@@ -134,6 +138,8 @@ class Client:
             return Outcome(self._clock(), status=response.status, headers=response.headers, complete=response.closed)
 
         flow = client_flow(call, destination, record, self._rng)
+        if destination.mirrored:
+            flow = self.mirroring.following(flow, request.body)
         try:
             served = await adrive(flow, send, self._lock, self._asleep, self._clock)
         except BaseException:
@@ -179,6 +185,8 @@ class Client:
             return Outcome(self._clock(), status=response.status, headers=response.headers, complete=response.closed)
 
         flow = client_flow(call, destination, record, self._rng)
+        if destination.mirrored:
+            flow = self.mirroring.following(flow, request.body)
         try:
             served = drive(flow, send, self._lock, self._sleep, self._clock)
         except BaseException:
@@ -214,7 +222,8 @@ class Client:
 
     def flow(self, prepared: Prepared) -> ClientFlow:
         """Its steps are to be made under `lock`, with times of `clock`."""
-        return client_flow(prepared.call, prepared.destination, prepared.record, self._rng)
+        flow = client_flow(prepared.call, prepared.destination, prepared.record, self._rng)
+        return self.mirroring.following(flow, None) if prepared.destination.mirrored else flow
 
     @property
     def lock(self) -> Lock:
@@ -231,7 +240,8 @@ class Client:
         return Prepared(call, destination, record, headers)
 
     def close(self) -> None:
-        """Close all idle connections; busy ones end with their request."""
+        """Close all idle connections; busy ones end with their request.  Copies of requests are given up."""
+        self.mirroring.close()
         self.destinations.close()
         self._pools.drain(self._hosts())
 

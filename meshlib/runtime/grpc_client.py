@@ -138,6 +138,7 @@ class GrpcClient:
         while isinstance(command, Sleep):  # an injected delay
             time.sleep(command.seconds)
             command = open_try.start(call, self._client.clock())
+        assert isinstance(command, Attempt)
         attempt = command
         try:
             channels, opened = self._pool.take(attempt, open_try.tries.wanted(attempt))
@@ -157,6 +158,7 @@ class GrpcClient:
                 open_try.abandon()
                 raise
             command = open_try.start(call, self._client.clock())
+        assert isinstance(command, Attempt)
         attempt = command
         try:
             channels, opened = await self._pool.atake(attempt, open_try.tries.wanted(attempt))

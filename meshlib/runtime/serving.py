@@ -146,6 +146,8 @@ class Serving:
 
     def _refuse(self, refusal: Refusal) -> None:
         self.refusal = refusal
+        if not refusal.denial:
+            return
         inbound, check = self._inbound, self.pending
         inbound.denied.count(refusal.reason)
         log_denial(refusal, self._request, check.inspection if check is not None else None)

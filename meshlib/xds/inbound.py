@@ -12,11 +12,13 @@ from typing import Final
 from google.protobuf.any_pb2 import Any
 
 from meshlib.model.listener import INBOUND_PREFIX, HttpFilter, InboundListener, MtlsMode, PathNormalization
+from meshlib.xds.cors import decode_cors
 from meshlib.xds.ext_authz import decode_ext_authz
 from meshlib.xds.fields import allow_only, join_path, parse, seconds, unpack
 from meshlib.xds.invalid import Problems
 from meshlib.xds.jwt import decode_jwt
-from meshlib.xds.proto import ext_authz_pb2, jwt_pb2, listener_pb2, rbac_pb2, route_pb2
+from meshlib.xds.proto import ext_authz_pb2, jwt_pb2, listener_pb2, rate_limit_pb2, rbac_pb2, route_pb2
+from meshlib.xds.rate_limit import decode_rate_limits
 from meshlib.xds.rbac import decode_rbac
 from meshlib.xds.tls import decode_downstream, is_raw
 from meshlib.xds.types import type_url
@@ -55,6 +57,7 @@ _NORMALIZATIONS: Final = {
     (True, True, _Manager.UNESCAPE_AND_FORWARD): PathNormalization.DECODE_AND_MERGE_SLASHES,
 }
 _ROUTER = type_url(listener_pb2.Router)
+_CORS = type_url(route_pb2.Cors)
 
 
 def decode_inbound(listener: listener_pb2.Listener, problems: Problems) -> InboundListener:
@@ -134,7 +137,7 @@ def _manager(listener: listener_pb2.Listener, problems: Problems) -> listener_pb
 
 
 def _check_manager(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> None:
-    """Every request goes to the application: there is nothing to route here."""
+    """Every request goes to the application: there is nothing to route here, routes only tell filters what to do."""
     allow_only(manager, _MANAGER_FIELDS, field=field, problems=problems)
     if seconds(manager.stream_idle_timeout, field=f"{field}.stream_idle_timeout", problems=problems):
         problems.describe(f"{field}.stream_idle_timeout", "set", "unset or 0s")
@@ -148,20 +151,24 @@ def _check_manager(manager: listener_pb2.HttpConnectionManager, problems: Proble
     allow_only(config, _ROUTE_CONFIG_FIELDS, field=where, problems=problems)
     for host in config.virtual_hosts:
         allow_only(host, _HOST_FIELDS, field=f"{where}.virtual_hosts[0]", problems=problems)
-        for route in host.routes:
-            inner = f"{where}.virtual_hosts[0].routes[0]"
+        for route in host.routes[-1:]:  # those before it are the CORS filter's
+            inner = f"{where}.virtual_hosts[0].routes[{len(host.routes) - 1}]"
             allow_only(route, _ROUTE_FIELDS, field=inner, problems=problems)
             allow_only(route.match, _PREFIX_FIELDS, field=f"{inner}.match", problems=problems)
     if not _is_for_everything(config):
-        problems.describe(where, "other routes", 'one virtual host "*" with one route, prefix "/", non_forwarding_action')
+        problems.describe(where, "other routes", 'one virtual host "*" with non_forwarding_action, the last with prefix "/"')
+    if len(config.virtual_hosts[0].routes if config.virtual_hosts else ()) > 1 and not any(
+        item.typed_config.type_url == _CORS for item in manager.http_filters
+    ):
+        problems.describe(where, "several routes", "one route, since no filter makes a difference between them")
 
 
 def _is_for_everything(config: route_pb2.RouteConfiguration) -> bool:
-    if len(config.virtual_hosts) != 1 or len(config.virtual_hosts[0].routes) != 1:
+    if len(config.virtual_hosts) != 1 or not config.virtual_hosts[0].routes:
         return False
     host = config.virtual_hosts[0]
-    route = host.routes[0]
-    return list(host.domains) == ["*"] and route.match.prefix == "/" and route.HasField("non_forwarding_action")
+    forwards = not all(route.HasField("non_forwarding_action") for route in host.routes)
+    return list(host.domains) == ["*"] and host.routes[-1].match.prefix == "/" and not forwards
 
 
 def decode_normalization(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> PathNormalization:
@@ -187,6 +194,11 @@ def _filters(manager: listener_pb2.HttpConnectionManager, problems: Problems, *,
             parse(listener_pb2.Router, item.typed_config.value, field=f"{where}.typed_config", problems=problems)
             if index != last:
                 problems.add(where, item.name, "the router filter only at the end")
+            continue
+        if item.typed_config.type_url == _CORS:
+            parse(route_pb2.Cors, item.typed_config.value, field=f"{where}.typed_config", problems=problems)
+            routes = f"{field.removesuffix('.http_filters')}.route_config"
+            found.append(decode_cors(manager.route_config, problems, field=routes))
             continue
         decoder = _DECODERS.get(item.typed_config.type_url)
         if decoder is None:
@@ -214,8 +226,14 @@ def _ext_authz(item: listener_pb2.HttpFilter, problems: Problems, field: str) ->
     return decode_ext_authz(message, item.name, problems, field=field) if message is not None else None
 
 
+def _rate_limits(item: listener_pb2.HttpFilter, problems: Problems, field: str) -> HttpFilter | None:
+    message = unpack(item.typed_config, rate_limit_pb2.RateLimits, field=field, problems=problems)
+    return decode_rate_limits(message, problems, field=field) if message is not None else None
+
+
 _DECODERS: Final[dict[str, Callable[[listener_pb2.HttpFilter, Problems, str], HttpFilter | None]]] = {
     type_url(rbac_pb2.HttpRBAC): _rbac,
     type_url(jwt_pb2.JwtAuthentication): _jwt,
     type_url(ext_authz_pb2.ExtAuthz): _ext_authz,
+    type_url(rate_limit_pb2.RateLimits): _rate_limits,
 }

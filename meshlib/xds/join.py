@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from meshlib.model.cluster import Cluster, Discovery
-from meshlib.model.endpoint import Endpoint
+from meshlib.model.endpoint import Assignment
 from meshlib.model.identity import TrustBundles
 from meshlib.model.listener import INBOUND_PREFIX, TRUST_BUNDLE, VIRTUAL_OUTBOUND, InboundListener, Listener
 from meshlib.model.route import Forward, RouteConfig, VirtualHost
@@ -182,7 +182,12 @@ def _cluster(run: _Pass, name: str) -> ClusterConfig | None:
 
 
 def _is(one: ClusterConfig, other: ClusterConfig) -> bool:
-    return one.cluster is other.cluster and one.endpoints is other.endpoints and one.error == other.error
+    return (
+        one.cluster is other.cluster
+        and one.endpoints is other.endpoints
+        and one.error == other.error
+        and one.overprovisioning_factor == other.overprovisioning_factor
+    )
 
 
 def _join_cluster(run: _Pass, name: str) -> ClusterConfig | None:
@@ -192,14 +197,13 @@ def _join_cluster(run: _Pass, name: str) -> ClusterConfig | None:
     if not isinstance(cluster, Cluster):
         return None
     if cluster.discovery is not Discovery.EDS:
-        return ClusterConfig(name, cluster, cluster.endpoints)
-    endpoints = _find(run, ENDPOINTS, cluster.eds_name or name)
-    if isinstance(endpoints, _Absent):
-        return ClusterConfig(name, error=endpoints.reason)
-    if not isinstance(endpoints, tuple):
+        return ClusterConfig(name, cluster, cluster.endpoints, overprovisioning_factor=cluster.overprovisioning_factor)
+    found = _find(run, ENDPOINTS, cluster.eds_name or name)
+    if isinstance(found, _Absent):
+        return ClusterConfig(name, error=found.reason)
+    if not isinstance(found, Assignment):
         return None
-    found: tuple[Endpoint, ...] = endpoints
-    return ClusterConfig(name, cluster, found)
+    return ClusterConfig(name, cluster, found.endpoints, overprovisioning_factor=found.overprovisioning_factor)
 
 
 def _allow_any(run: _Pass, before: bool | None) -> bool | None:
@@ -240,6 +244,8 @@ def cluster_names(host: VirtualHost) -> tuple[str, ...]:
         if isinstance(route.action, Forward):
             for share in route.action.clusters:
                 names[share.name] = None
+            for mirror in route.action.mirrors:
+                names[mirror.cluster] = None
     return tuple(names)
 
 

@@ -26,7 +26,9 @@ from meshlib.xds.fields import allow_only, seconds
 from meshlib.xds.header_changes import HEADER_FIELDS, decode_header_changes
 from meshlib.xds.invalid import Problems
 from meshlib.xds.matchers import decode_pattern, decode_route_match, group_count
+from meshlib.xds.mirrors import decode_mirrors
 from meshlib.xds.proto import core_pb2, route_pb2
+from meshlib.xds.rate_limit import decode_host_limits
 from meshlib.xds.retries import decode_retry_policy
 
 MAX_DOMAINS: Final = 20_000
@@ -48,7 +50,14 @@ _CONFIG_FIELDS = frozenset(
         "validate_clusters",
     }
 )
-_HOST_FIELDS = HEADER_FIELDS | {"name", "domains", "routes", "include_request_attempt_count", "retry_policy"}
+_HOST_FIELDS = HEADER_FIELDS | {
+    "name",
+    "domains",
+    "routes",
+    "include_request_attempt_count",
+    "retry_policy",
+    "typed_per_filter_config",
+}
 _ROUTE_FIELDS = HEADER_FIELDS | {
     "name",
     "match",
@@ -58,6 +67,7 @@ _ROUTE_FIELDS = HEADER_FIELDS | {
     "non_forwarding_action",
     "metadata",
     "typed_per_filter_config",
+    "stat_prefix",
 }
 _SHARE_FIELDS = HEADER_FIELDS | {"name", "weight", "host_rewrite_literal"}
 _REDIRECT_FIELDS = frozenset(
@@ -82,6 +92,7 @@ _ACTION_FIELDS = frozenset(
         "prefix_rewrite",
         "regex_rewrite",
         "host_rewrite_literal",
+        "request_mirror_policies",
         # A cap on what the caller's grpc-timeout may ask for; the caller's deadline is always the tighter one here.
         "max_grpc_timeout",
     }
@@ -152,6 +163,7 @@ def _virtual_host(host: route_pb2.VirtualHost, problems: Problems, *, field: str
         ),
         attempt_count_header=host.include_request_attempt_count,
         headers=decode_header_changes(host, problems, field=field),
+        limits=decode_host_limits(host.typed_per_filter_config, problems, field=f"{field}.typed_per_filter_config"),
     )
 
 
@@ -177,6 +189,7 @@ def _route(route: route_pb2.Route, problems: Problems, *, field: str, host_retry
         action=action,
         headers=decode_header_changes(route, problems, field=field),
         fault=decode_filters(route.typed_per_filter_config, problems, field=f"{field}.typed_per_filter_config"),
+        stat_prefix=route.stat_prefix,
     )
 
 
@@ -192,6 +205,7 @@ def _forward(action: route_pb2.RouteAction, problems: Problems, *, field: str, h
         prefix_rewrite=_path(action.prefix_rewrite, problems, field=f"{field}.prefix_rewrite"),
         regex_rewrite=_regex_rewrite(action, problems, field=f"{field}.regex_rewrite"),
         authority=_authority(action.host_rewrite_literal, problems, field=f"{field}.host_rewrite_literal"),
+        mirrors=decode_mirrors(action.request_mirror_policies, problems, field=f"{field}.request_mirror_policies"),
     )
 
 

@@ -144,7 +144,7 @@ def _set_delay(made: route_pb2.FaultDelay, delay: FaultDelay) -> None:
     if delay.fixed_delay:
         made.fixed_delay.CopyFrom(duration(delay.fixed_delay))
     if delay.percentage is not None:
-        _set_percentage(made.percentage, delay.percentage)
+        set_percentage(made.percentage, delay.percentage)
     elif delay.percent:
         made.percentage.numerator = delay.percent
 
@@ -155,9 +155,10 @@ def _set_abort(made: route_pb2.FaultAbort, abort: FaultAbort) -> None:
     elif abort.grpc_status is not None:
         made.grpc_status = GRPC_STATUSES.index(abort.grpc_status)
     if abort.percentage is not None:
-        _set_percentage(made.percentage, abort.percentage)
+        set_percentage(made.percentage, abort.percentage)
 
 
-def _set_percentage(made: core_pb2.FractionalPercent, percentage: Percent) -> None:
+def set_percentage(made: core_pb2.FractionalPercent, percentage: Percent) -> None:
+    """In parts of a million, as Istio writes it."""
     made.numerator = int((percentage.value or 0.0) * _PARTS_PER_PERCENT)
     made.denominator = core_pb2.FractionalPercent.MILLION

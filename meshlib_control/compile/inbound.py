@@ -16,6 +16,7 @@ from meshlib.xds.proto import cluster_pb2, listener_pb2, route_pb2
 from meshlib.xds.types import ENVOY_NAMES, pack
 from meshlib_control.compile.authentication import jwt_filters
 from meshlib_control.compile.authorization import authorization_filters, custom_filters, network_filters
+from meshlib_control.compile.cors import CORS, cors_routes
 from meshlib_control.compile.hosts import split_authority
 from meshlib_control.compile.names import INBOUND_PREFIX
 from meshlib_control.compile.node import Scope, ServedPort
@@ -152,7 +153,10 @@ def _add_chains(
 
 def _http(world: World, scope: Scope, port: int, *, forward_to: str = "") -> listener_pb2.Filter:
     manager = listener_pb2.HttpConnectionManager(stat_prefix=f"inbound_{EVERYWHERE}_{port}")
-    _set_route(manager.route_config, port, forward_to)
+    browsers = cors_routes(world, scope, port)
+    _set_routes(manager.route_config, port, forward_to, browsers)
+    if browsers:  # a preflight has nobody's token, so it is answered before all that ask for one
+        manager.http_filters.add(name=CORS).typed_config.CopyFrom(pack(route_pb2.Cors()))
     manager.http_filters.extend(_filters(world, scope))
     manager.http_filters.add(name=_ROUTER).typed_config.CopyFrom(pack(listener_pb2.Router()))
     if scope.flavour != "grpc":
@@ -171,10 +175,14 @@ def _filters(world: World, scope: Scope) -> list[listener_pb2.HttpFilter]:
     return [*custom_filters(world, scope), *jwt_filters(world, scope), *authorization_filters(world, scope)]
 
 
-def _set_route(config: route_pb2.RouteConfiguration, port: int, forward_to: str) -> None:
+def _set_routes(
+    config: route_pb2.RouteConfiguration, port: int, forward_to: str, browsers: list[route_pb2.Route]
+) -> None:
+    """`browsers`: what comes before the route that takes everything."""
     config.name = f"inbound|{port}||"
     config.validate_clusters.value = False
     host = config.virtual_hosts.add(name=f"inbound|http|{port}", domains=["*"])
+    host.routes.extend(browsers)
     route = host.routes.add(name="default", match=route_pb2.RouteMatch(prefix="/"))
     if forward_to:
         route.route.cluster = forward_to

@@ -8,6 +8,7 @@ from typing import Final
 from meshlib.xds.proto import listener_pb2, route_pb2
 from meshlib.xds.types import pack
 from meshlib_control.compile.clusters import ads
+from meshlib_control.compile.cors import CORS
 from meshlib_control.compile.hosts import split_authority, with_port
 from meshlib_control.compile.http_actions import FAULT
 from meshlib_control.compile.inbound import inbound_listener, inbound_listener_names, set_normalization
@@ -92,11 +93,13 @@ def _outside(world: World) -> listener_pb2.Listener:
     return _api_listener(VIRTUAL_OUTBOUND, manager)
 
 
-def _manager(stat_prefix: str, *, faults: bool = False) -> listener_pb2.HttpConnectionManager:
-    """`faults`: with the filter that injects what routes say; meshlib's clients need none for it."""
+def _manager(stat_prefix: str, *, faults: bool = False, cors: bool = False) -> listener_pb2.HttpConnectionManager:
+    """`faults`, `cors`: with the filters that do what routes say of it; meshlib's clients need none for faults."""
     manager = listener_pb2.HttpConnectionManager(stat_prefix=stat_prefix)
     if faults:
         manager.http_filters.add(name=FAULT).typed_config.CopyFrom(pack(route_pb2.HTTPFault()))
+    if cors:
+        manager.http_filters.add(name=CORS).typed_config.CopyFrom(pack(route_pb2.Cors()))
     manager.http_filters.add(name=_ROUTER).typed_config.CopyFrom(pack(listener_pb2.Router()))
     return manager
 
@@ -112,7 +115,7 @@ def _proxy(world: World) -> listener_pb2.Listener:
     result = listener_pb2.Listener(name=PROXY_LISTENER, traffic_direction=listener_pb2.OUTBOUND)
     result.address.socket_address.address = PROXY_ADDRESS
     result.address.socket_address.port_value = PROXY_PORT
-    manager = _manager("http_proxy", faults=True)
+    manager = _manager("http_proxy", faults=True, cors=True)
     manager.rds.route_config_name = HTTP_PROXY
     manager.rds.config_source.CopyFrom(ads())
     manager.stream_idle_timeout.CopyFrom(duration(0.0))

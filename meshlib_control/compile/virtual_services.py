@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from meshlib_control.compile.hosts import is_address, is_wildcard, matches
 from meshlib_control.compile.mesh_settings import MeshSettings, is_exported
+from meshlib_control.config.delegation import delegates_of, expanded
 from meshlib_control.config.kinds import VirtualService
 from meshlib_control.config.model import ConfigResource, Key
 
@@ -16,7 +19,7 @@ MESH = "mesh"
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """A VirtualService for workloads, with its hosts resolved."""
+    """A VirtualService for workloads, with its hosts resolved and the rules of its delegates in their places."""
 
     key: Key
     hosts: tuple[str, ...]
@@ -31,11 +34,17 @@ class VirtualServices:
     def __init__(self, resources: Iterable[ConfigResource], resolve: Callable[[str, str], str], settings: MeshSettings) -> None:
         self._exact: dict[str, list[Routing]] = {}
         self._wildcard: dict[str, list[Routing]] = {}
+        self.has_cors = False  # some rule says how browsers are answered
         keys: set[str] = set()
+        resources = tuple(resources)
+        delegates = delegates_of(resources)
         for order, resource in enumerate(resources):
             spec = resource.spec
             if not isinstance(spec, VirtualService) or not spec.http or not (MESH in spec.gateways or not spec.gateways):
                 continue
+            if any(route.delegate is not None for route in spec.http):
+                is_seen = _seen_from(resource, settings)
+                spec = replace(spec, http=expanded(resource, delegates, is_seen=is_seen, resolve=resolve))
             routing = Routing(
                 key=resource.key,
                 hosts=tuple(dict.fromkeys(resolve(host, resource.key.namespace) for host in spec.hosts)),
@@ -47,6 +56,7 @@ class VirtualServices:
                 index = self._wildcard if is_wildcard(host) else self._exact
                 index.setdefault(host, []).append(routing)
             keys |= {key for route in spec.http for match in route.match for key in match.source_labels}
+            self.has_cors |= any(route.cors_policy is not None for route in spec.http)
         self.source_label_keys = frozenset(keys)
         """Labels of callers that some rule asks for."""
 
@@ -69,6 +79,14 @@ class VirtualServices:
                 if not is_address(host) and any(True for _ in _precedence(routings, namespace))
             )
         )
+
+
+def _seen_from(root: ConfigResource, settings: MeshSettings) -> Callable[[ConfigResource], bool]:
+    def is_seen(delegate: ConfigResource) -> bool:
+        export_to = delegate.spec.export_to or settings.virtual_service_export_to
+        return is_exported(export_to, delegate.key.namespace, root.key.namespace)
+
+    return is_seen
 
 
 def _precedence(routings: Iterable[Routing], namespace: str) -> Iterator[Routing]:
