@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from meshlib.model.endpoint import Endpoint
+from meshlib.model.endpoint import OVERPROVISIONING, Endpoint
 
 UNLIMITED = 2**32 - 1
 """Istio writes this where Envoy's own default of 1024 (or 3 retries) would be."""
@@ -211,6 +211,7 @@ class Cluster:
     tcp_keepalive: TcpKeepalive | None = None
     dns_refresh: float = 60.0
     endpoints: tuple[Endpoint, ...] = ()  # STATIC and DNS
+    overprovisioning_factor: int = OVERPROVISIONING  # of these endpoints, percent
     host: str = ""  # the service's fully qualified name, from Istio's cluster metadata
     subset: str = ""
     port: int = 0

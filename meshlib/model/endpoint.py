@@ -56,3 +56,15 @@ class Endpoint:
 
     def __str__(self) -> str:
         return self.key
+
+
+OVERPROVISIONING = 140
+"""Envoy's default: hosts can take 140 % of their share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All endpoints of a cluster.  `overprovisioning_factor` in percent: how much more than their share they can take."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    overprovisioning_factor: int = OVERPROVISIONING

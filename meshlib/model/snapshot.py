@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshlib.model.cluster import Cluster
-from meshlib.model.endpoint import Endpoint
+from meshlib.model.endpoint import OVERPROVISIONING, Endpoint
 from meshlib.model.identity import TrustBundles
 from meshlib.model.listener import InboundListener, PathNormalization
 from meshlib.model.route import RouteConfig, VirtualHost
@@ -24,7 +24,7 @@ class ClusterConfig:
     cluster: Cluster | None = None
     endpoints: tuple[Endpoint, ...] = ()
     error: str = ""
-    overprovisioning_factor: int = 140  # percent: how much more than its share a priority's hosts can take
+    overprovisioning_factor: int = OVERPROVISIONING  # percent
 
 
 @dataclass(frozen=True, slots=True)

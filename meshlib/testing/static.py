@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from meshlib.mesh import Mesh
-from meshlib.model.cluster import CircuitBreakers, Cluster, LbPolicy, UpstreamTls
+from meshlib.model.cluster import Balancing, CircuitBreakers, Cluster, LbPolicy, UpstreamTls
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.listener import InboundListener
 from meshlib.model.request import authority_of
@@ -28,6 +28,9 @@ DEFAULT_RETRY = RetryPolicy(
     host_selection_attempts=5,
 )
 """The mesh's default policy: what a route has when no VirtualService says otherwise."""
+
+NEVER_PANIC = Balancing(panic_threshold=0.0)
+"""As Istio has it: an endpoint that is known to be unhealthy is not called, whatever is left."""
 
 
 class FakeClock:
@@ -113,6 +116,7 @@ def service(
     retry: RetryPolicy | None = DEFAULT_RETRY,
     timeout: float = 0.0,
     lb_policy: LbPolicy = LbPolicy.LEAST_REQUEST,
+    balancing: Balancing = NEVER_PANIC,
     routes: Iterable[Route] | None = None,
     breakers: CircuitBreakers | None = None,
     connect_timeout: float = 10.0,
@@ -138,6 +142,7 @@ def service(
         cluster = Cluster(
             f"outbound|{port}|{subset}|{name}",
             lb_policy=lb_policy,
+            balancing=balancing,
             circuit_breakers=breakers or CircuitBreakers(),
             connect_timeout=connect_timeout,
             tls=tls,

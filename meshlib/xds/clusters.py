@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, TcpKeepalive, UpstreamTls
-from meshlib.model.endpoint import Endpoint
+from meshlib.model.endpoint import Assignment
 from meshlib.xds.balancing import FIELDS as LB_FIELDS
 from meshlib.xds.balancing import decode_balancing, decode_lb_policy
 from meshlib.xds.endpoints import MTLS_MODE, TLS_MODE, decode_endpoints
@@ -74,6 +74,7 @@ _DISCOVERY = {
 def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
     allow_only(cluster, _FIELDS, field="", problems=problems)
     discovery = _discovery(cluster, problems)
+    inline = _inline_endpoints(cluster, discovery, problems)
     http = _http_options(cluster, problems)
     tls, auto_mtls = _security(cluster, discovery, problems)
     host, subset, port = _identity(cluster.metadata)
@@ -92,7 +93,8 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
         circuit_breakers=_circuit_breakers(cluster, problems),
         tcp_keepalive=_keepalive(cluster, problems),
         dns_refresh=seconds(cluster.dns_refresh_rate, field="dns_refresh_rate", problems=problems) or _DNS_REFRESH,
-        endpoints=_inline_endpoints(cluster, discovery, problems),
+        endpoints=inline.endpoints,
+        overprovisioning_factor=inline.overprovisioning_factor,
         host=host,
         subset=subset,
         port=port,
@@ -232,11 +234,11 @@ def _keepalive(cluster: cluster_pb2.Cluster, problems: Problems) -> TcpKeepalive
     )
 
 
-def _inline_endpoints(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> tuple[Endpoint, ...]:
+def _inline_endpoints(cluster: cluster_pb2.Cluster, discovery: Discovery, problems: Problems) -> Assignment:
     if discovery not in (Discovery.STATIC, Discovery.DNS):
         if cluster.HasField("load_assignment"):
             problems.describe("load_assignment", "set", "unset: only STATIC and DNS clusters list their endpoints")
-        return ()
+        return Assignment()
     return decode_endpoints(cluster.load_assignment, problems, field="load_assignment", host_names=discovery is Discovery.DNS)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from meshlib.model.cluster import Cluster
-from meshlib.model.endpoint import Endpoint
+from meshlib.model.endpoint import Assignment
 from meshlib.model.identity import TrustBundles
 from meshlib.model.listener import INBOUND_PREFIX, InboundListener, Listener
 from meshlib.model.route import RouteConfig
@@ -23,7 +23,7 @@ from meshlib.xds.routes import decode_routes
 from meshlib.xds.secrets import decode_secret
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SECRET
 
-ResourceValue = Listener | InboundListener | RouteConfig | Cluster | tuple[Endpoint, ...] | TrustBundles
+ResourceValue = Listener | InboundListener | RouteConfig | Cluster | Assignment | TrustBundles
 """What LDS, RDS, CDS, EDS and SDS resources become."""
 
 MAX_NAME: Final = 2048

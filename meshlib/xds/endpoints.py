@@ -12,13 +12,16 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
-from meshlib.model.endpoint import Endpoint, Health, Locality
+from meshlib.model.endpoint import OVERPROVISIONING, Assignment, Endpoint, Health, Locality
 from meshlib.xds.fields import allow_only, join_path
 from meshlib.xds.invalid import Problems
 from meshlib.xds.proto import core_pb2, endpoint_pb2
 
 LABELS: Final = "envoy.lb"
 """Where an endpoint's labels are in its metadata: the namespace that Envoy's own subset balancer reads."""
+
+HASH_KEY: Final = "hash_key"
+"""The label by which an endpoint is placed in hash tables, whatever its address (Envoy's ring hash and maglev)."""
 
 SOCKET_MATCH: Final = "envoy.transport_socket_match"
 TLS_MODE: Final = "tlsMode"
@@ -39,17 +42,16 @@ _HOSTNAME = re.compile(r"(?=.{1,253}\.?\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:
 _ASSIGNMENT_FIELDS = frozenset({"cluster_name", "endpoints", "policy"})
 _POLICY_FIELDS = frozenset({"overprovisioning_factor"})
 _ADDRESS_FIELDS = frozenset({"protocol", "address", "port_value"})
-_OVERPROVISIONING = 140  # Envoy's default, in percent
 _MAX_PRIORITY = 128
 _MAX_WEIGHT = 2**32 - 1
 
 
 def decode_endpoints(
     assignment: endpoint_pb2.ClusterLoadAssignment, problems: Problems, *, field: str = "", host_names: bool = False
-) -> tuple[Endpoint, ...]:
+) -> Assignment:
     """All endpoints in the order given.  `host_names`: addresses may be names (DNS clusters), not just IP literals."""
     allow_only(assignment, _ASSIGNMENT_FIELDS, field=field, problems=problems)
-    _check_policy(assignment, problems, field=field)
+    factor = _overprovisioning(assignment, problems, field=field)
     prefix = join_path(field, "endpoints")
     found: list[Endpoint] = []
     for index, group in enumerate(assignment.endpoints):
@@ -62,25 +64,40 @@ def decode_endpoints(
         for key, times in Counter(keys).items():
             if times > 1:
                 problems.describe(prefix, f"{key} {times} times", "each address once")
-    if sum([endpoint.weight for endpoint in found]) > _MAX_WEIGHT:
+    if max(sum([endpoint.weight for endpoint in found]), _locality_weights(assignment)) > _MAX_WEIGHT:
         problems.describe(prefix, "sum of load_balancing_weight", f"at most {_MAX_WEIGHT}")
-    return tuple(found)
+    return Assignment(tuple(found), factor)
 
 
-def _check_policy(assignment: endpoint_pb2.ClusterLoadAssignment, problems: Problems, *, field: str) -> None:
+def _locality_weights(assignment: endpoint_pb2.ClusterLoadAssignment) -> int:
+    """The largest sum that one priority has."""
+    sums: Counter[int] = Counter()
+    for group in assignment.endpoints:
+        sums[group.priority] += group.load_balancing_weight.value
+    return max(sums.values(), default=0)
+
+
+def _overprovisioning(assignment: endpoint_pb2.ClusterLoadAssignment, problems: Problems, *, field: str) -> int:
     if not assignment.HasField("policy"):
-        return
+        return OVERPROVISIONING
     path = join_path(field, "policy")
     policy = assignment.policy
     allow_only(policy, _POLICY_FIELDS, field=path, problems=problems)
-    if policy.HasField("overprovisioning_factor") and policy.overprovisioning_factor.value != _OVERPROVISIONING:
-        problems.add(f"{path}.overprovisioning_factor", policy.overprovisioning_factor.value, f"{_OVERPROVISIONING} or unset")
+    if not policy.HasField("overprovisioning_factor"):
+        return OVERPROVISIONING
+    factor = policy.overprovisioning_factor.value
+    if factor < 1:
+        problems.add(f"{path}.overprovisioning_factor", factor, "1 or more")
+    return int(factor)
 
 
 def _group(group: endpoint_pb2.LocalityLbEndpoints, problems: Problems, *, field: str, host_names: bool) -> list[Endpoint]:
     """The endpoints of one locality."""
     locality = Locality(group.locality.region, group.locality.zone, group.locality.sub_zone)
     priority, is_ipv4, health_of = group.priority, _IPV4.fullmatch, _HEALTH.get
+    share = group.load_balancing_weight.value
+    if not share and group.HasField("load_balancing_weight"):
+        problems.add(f"{field}.load_balancing_weight", 0, "1 or more")
     metadata_of: dict[bytes, _Metadata] = {}  # a deployment's endpoints share a few label sets
     found: list[Endpoint] = []
     for index, item in enumerate(group.lb_endpoints):
@@ -98,13 +115,15 @@ def _group(group: endpoint_pb2.LocalityLbEndpoints, problems: Problems, *, field
         ):
             _report(item, problems, field=f"{field}.lb_endpoints[{index}]", host_names=host_names)
             continue
-        labels, mtls = _NO_METADATA
+        labels, mtls, hash_key = _NO_METADATA
         if item.HasField("metadata"):
             raw = item.metadata.SerializePartialToString()
             if raw not in metadata_of:
-                metadata_of[raw] = _labels(item.metadata), _mtls(item.metadata, problems, f"{field}.lb_endpoints[{index}]")
-            labels, mtls = metadata_of[raw]
-        found.append(_interned(literal, port, weight or 1, locality, priority, health, endpoint.hostname, labels, mtls))
+                labels, mtls = _labels(item.metadata), _mtls(item.metadata, problems, f"{field}.lb_endpoints[{index}]")
+                metadata_of[raw] = labels, mtls, dict(labels).get(HASH_KEY, "")
+            labels, mtls, hash_key = metadata_of[raw]
+        identity = (endpoint.hostname, labels, mtls, share, hash_key)
+        found.append(_interned(literal, port, weight or 1, locality, priority, health, *identity))
     return found
 
 
@@ -120,8 +139,8 @@ def _is_other_address(literal: str, *, host_names: bool) -> bool:
         return host_names and _HOSTNAME.fullmatch(literal) is not None
 
 
-_Metadata = tuple[tuple[tuple[str, str], ...], bool]
-_NO_METADATA: _Metadata = ((), False)
+_Metadata = tuple[tuple[tuple[str, str], ...], bool, str]
+_NO_METADATA: _Metadata = ((), False, "")
 
 
 def _mtls(metadata: core_pb2.Metadata, problems: Problems, field: str) -> bool:

@@ -10,6 +10,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.authorization import ExternalAuthorization, RbacFilter
 from meshlib.model.cluster import Cluster, UpstreamTls
+from meshlib.model.endpoint import Assignment
 from meshlib.model.identity import TrustBundles
 from meshlib.model.listener import INBOUND_PREFIX, InboundListener, MtlsMode, PathNormalization
 from meshlib.xds.decode import decode
@@ -244,11 +245,11 @@ def test_endpoints_say_that_they_speak_mtls() -> None:
 
     match = "envoy.transport_socket_match"
     speaks = decoded(document(**{match: {"tlsMode": "istio"}, "envoy.lb": {"version": "v1"}}))
-    assert isinstance(speaks, tuple)
-    assert (speaks[0].mtls, speaks[0].labels) == (True, (("version", "v1"),))
+    assert isinstance(speaks, Assignment)
+    assert (speaks.endpoints[0].mtls, speaks.endpoints[0].labels) == (True, (("version", "v1"),))
     plain = decoded(document(**{"envoy.lb": {"version": "v1"}}))
-    assert isinstance(plain, tuple)
-    assert not plain[0].mtls
+    assert isinstance(plain, Assignment)
+    assert not plain.endpoints[0].mtls
     field = f"endpoints[0].lb_endpoints[0].metadata.filter_metadata[{match!r}]"
     assert problems_of(document(**{match: {"tlsMode": "other"}})) == [field]
 

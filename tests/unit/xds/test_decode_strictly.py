@@ -158,14 +158,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
         routes({"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "x" * 4097}}}),
         "virtual_hosts[0].routes[0].direct_response.body",
     ),
-    (cluster(lb_policy="RING_HASH"), "lb_policy"),
+    (cluster(lb_policy="CLUSTER_PROVIDED"), "lb_policy"),
     (cluster(lb_policy=99), "lb_policy"),
     (cluster(type=99), "type"),
     (cluster(eds_cluster_config={}), "eds_cluster_config.eds_config"),
     (cluster(connect_timeout="0s"), "connect_timeout"),
     (cluster(transport_socket={"name": "tls"}), "transport_socket.typed_config"),
-    (cluster(common_lb_config={"locality_weighted_lb_config": {}}), "common_lb_config.locality_weighted_lb_config"),
-    (cluster(common_lb_config={"healthy_panic_threshold": {}}), "common_lb_config.healthy_panic_threshold"),
+    (cluster(common_lb_config={"healthy_panic_threshold": {"value": 101}}), "common_lb_config.healthy_panic_threshold"),
     (cluster(least_request_lb_config={"choice_count": 1}), "least_request_lb_config.choice_count"),
     (cluster(load_assignment={"cluster_name": "c"}), "load_assignment"),
     (cluster(typed_extension_protocol_options={"x": typed("Router")}), "typed_extension_protocol_options['x']"),
@@ -181,7 +180,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (assignment({"endpoint": {"address": {"pipe": {"path": "/s"}}}}), "endpoints[0].lb_endpoints[0].endpoint.address"),
     (assignment(endpoint(health_status=99)), "endpoints[0].lb_endpoints[0].health_status"),
     (assignment(endpoint(load_balancing_weight=0)), "endpoints[0].lb_endpoints[0].load_balancing_weight"),
-    (assignment(policy={"overprovisioning_factor": 200}), "policy.overprovisioning_factor"),
+    (assignment(policy={"overprovisioning_factor": 0}), "policy.overprovisioning_factor"),
 ]
 
 
@@ -262,7 +261,7 @@ def test_resource_without_a_name() -> None:
 
 
 def test_everything_is_reported_at_once_and_counted() -> None:
-    document = cluster(lb_policy="MAGLEV", connect_timeout="0s", transport_socket={"name": "tls"})
+    document = cluster(lb_policy="CLUSTER_PROVIDED", connect_timeout="0s", transport_socket={"name": "tls"})
     assert {problem.field for problem in problems_of(document)} == {
         "lb_policy",
         "connect_timeout",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshlib.model.cluster import Balancing, CircuitBreakers, Cluster, Discovery, LbPolicy, TcpKeepalive
-from meshlib.model.endpoint import Endpoint, Health, Locality
+from meshlib.model.endpoint import Assignment, Endpoint, Health, Locality
 from meshlib.model.listener import Listener, PathNormalization
 from meshlib.model.route import (
     DirectResponse,
@@ -273,10 +273,12 @@ def test_endpoints() -> None:
     }
     document = typed("ClusterLoadAssignment", cluster_name="c", endpoints=[group, {"lb_endpoints": [endpoint("10.0.0.2")]}])
     locality = Locality("r", "z", "s")
-    assert decoded(document) == (
-        Endpoint("10.0.0.1", 80, 4, locality, 1, Health.DEGRADED),
-        Endpoint("fd00::1", 81, 1, locality, 1, labels=(("app", "a"), ("version", "v1"))),
-        Endpoint("10.0.0.2", 80),
+    assert decoded(document) == Assignment(
+        (
+            Endpoint("10.0.0.1", 80, 4, locality, 1, Health.DEGRADED, locality_weight=9),
+            Endpoint("fd00::1", 81, 1, locality, 1, labels=(("app", "a"), ("version", "v1")), locality_weight=9),
+            Endpoint("10.0.0.2", 80),
+        )
     )
 
 
@@ -292,7 +294,7 @@ def test_endpoints() -> None:
     ],
 )
 def test_health(status: str, health: Health) -> None:
-    (found,) = decoded(assignment(endpoint(health_status=status)))
+    (found,) = decoded(assignment(endpoint(health_status=status))).endpoints
     assert found.health is health
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.model.cluster import Cluster, Discovery
-from meshlib.model.endpoint import Endpoint
+from meshlib.model.endpoint import Assignment, Endpoint
 from meshlib.model.identity import TrustBundles
 from meshlib.model.listener import INBOUND_PREFIX, TRUST_BUNDLE, VIRTUAL_OUTBOUND, InboundListener, Listener, MtlsMode
 from meshlib.model.route import (
@@ -67,7 +67,7 @@ class Control:
             (LISTENER, AUTHORITY, held(Listener(AUTHORITY, route_config_name="r"))),
             (ROUTE, "r", held(routing("a"))),
             (CLUSTER, "a", held(Cluster("a"))),
-            (ENDPOINTS, "a", held((Endpoint("10.0.0.1", 80),))),
+            (ENDPOINTS, "a", held(Assignment((Endpoint("10.0.0.1", 80),)))),
         )
 
 
@@ -83,9 +83,9 @@ def test_names_are_asked_for_step_by_step_and_the_target_appears_when_whole() ->
     a, b = Cluster("a"), Cluster("b", eds_name="other")
     control.receive((CLUSTER, "a", held(a)), (CLUSTER, "b", held(b)))
     assert control.wanted(ENDPOINTS) == ["a", "other"]
-    assert control.receive((ENDPOINTS, "a", held(()))).targets == {}
+    assert control.receive((ENDPOINTS, "a", held(Assignment()))).targets == {}
     endpoints = (Endpoint("10.0.0.1", 80),)
-    target = control.receive((ENDPOINTS, "other", held(endpoints))).targets[AUTHORITY]
+    target = control.receive((ENDPOINTS, "other", held(Assignment(endpoints)))).targets[AUTHORITY]
     assert target.clusters == {"a": ClusterConfig("a", a, ()), "b": ClusterConfig("b", b, endpoints)}
     assert target.virtual_host is config.virtual_hosts[0]
     assert target.route_config is config
@@ -100,7 +100,7 @@ def test_nothing_new_is_the_same_snapshot() -> None:
 def test_generation_grows_by_one() -> None:
     control = Control()
     first = control.complete()
-    second = control.receive((ENDPOINTS, "a", held((Endpoint("10.0.0.2", 80),))))
+    second = control.receive((ENDPOINTS, "a", held(Assignment((Endpoint("10.0.0.2", 80),)))))
     assert second.generation == first.generation + 1
 
 
@@ -109,9 +109,9 @@ def test_unchanged_parts_keep_their_identity() -> None:
     control.complete()
     listener = Listener("other:80", route_config=routing("b", name="inline", domains=("other:80",)))
     first = control.receive(
-        (LISTENER, "other:80", held(listener)), (CLUSTER, "b", held(Cluster("b"))), (ENDPOINTS, "b", held(()))
+        (LISTENER, "other:80", held(listener)), (CLUSTER, "b", held(Cluster("b"))), (ENDPOINTS, "b", held(Assignment()))
     )
-    second = control.receive((ENDPOINTS, "b", held((Endpoint("10.0.0.9", 80),))))
+    second = control.receive((ENDPOINTS, "b", held(Assignment((Endpoint("10.0.0.9", 80),)))))
     assert second.targets[AUTHORITY] is first.targets[AUTHORITY]
     assert second.targets["other:80"] is not first.targets["other:80"]
     assert second.targets["other:80"].virtual_host is first.targets["other:80"].virtual_host
@@ -120,7 +120,7 @@ def test_unchanged_parts_keep_their_identity() -> None:
 def test_equal_endpoints_sent_again_change_nothing() -> None:
     control = Control()
     first = control.complete()
-    assert control.receive((ENDPOINTS, "a", held((Endpoint("10.0.0.1", 80),)))) is first
+    assert control.receive((ENDPOINTS, "a", held(Assignment((Endpoint("10.0.0.1", 80),))))) is first
 
 
 def test_target_before_stays_while_a_new_cluster_is_on_its_way() -> None:
@@ -130,7 +130,7 @@ def test_target_before_stays_while_a_new_cluster_is_on_its_way() -> None:
     assert control.wanted(CLUSTER) == ["a", "b"]
     assert control.receive((CLUSTER, "b", held(Cluster("b")))) is first
     assert control.wanted(ENDPOINTS) == ["a", "b"]
-    after = control.receive((ENDPOINTS, "b", held(())))
+    after = control.receive((ENDPOINTS, "b", held(Assignment())))
     assert list(after.targets[AUTHORITY].clusters) == ["b"]
     assert control.wanted(CLUSTER) == ["b"]
 
@@ -140,7 +140,7 @@ def test_target_that_waits_follows_its_own_endpoints() -> None:
     control.complete()
     control.receive((ROUTE, "r", held(routing("b"))))
     fresh = (Endpoint("10.0.0.2", 80),)
-    target = control.receive((ENDPOINTS, "a", held(fresh))).targets[AUTHORITY]
+    target = control.receive((ENDPOINTS, "a", held(Assignment(fresh)))).targets[AUTHORITY]
     assert target.clusters["a"].endpoints == fresh
     assert target.virtual_host.routes[0].name == "a"
 
@@ -296,8 +296,8 @@ KEYS: list[tuple[str, str, object]] = [
     (ROUTE, "r", routing("a", "b")),
     (CLUSTER, "a", Cluster("a")),
     (CLUSTER, "b", Cluster("b")),
-    (ENDPOINTS, "a", (Endpoint("10.0.0.1", 80),)),
-    (ENDPOINTS, "b", ()),
+    (ENDPOINTS, "a", Assignment((Endpoint("10.0.0.1", 80),))),
+    (ENDPOINTS, "b", Assignment()),
 ]
 
 
