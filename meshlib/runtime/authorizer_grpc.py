@@ -6,7 +6,6 @@ beside each SPIFFE ID and gives to nobody else, vouched for by the roots of that
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from meshlib.model.snapshot import ClusterConfig, Snapshot
 from meshlib.runtime.channel import OPTIONS
 from meshlib.runtime.client import RESOLVE_TIMEOUT, Control
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
+from meshlib.runtime.grpc_channels import awaited
 from meshlib.runtime.identity import pem
 from meshlib.runtime.tls.contexts import TlsContexts
 
@@ -82,7 +82,7 @@ class GrpcAuthorizers:
             question, error = self._question(check, body), _NOBODY
             for call in self._calls(wanted):
                 try:
-                    return _read(await _awaited(call.future(question, timeout=deadline.left())))
+                    return _read(await awaited(call.future(question, timeout=deadline.left())))
                 except _rpc_error() as failure:
                     error = _words(failure)
                     if not _is_unavailable(failure):
@@ -220,31 +220,6 @@ def _cluster(snapshot: Snapshot, wanted: ExternalAuthorization) -> ClusterConfig
     if config is None or config.cluster is None:
         raise _Unusable(f"{wanted.authority}: {config.error if config is not None else 'it has no cluster'}")
     return config
-
-
-async def _awaited(call: Any) -> bytes:
-    """A call of the blocking API, awaited; cancelled with the task."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    def tell(_: object) -> None:
-        try:
-            loop.call_soon_threadsafe(wake)
-        except RuntimeError:
-            pass  # the loop has ended
-
-    call.add_done_callback(tell)
-    try:
-        await done
-    except asyncio.CancelledError:
-        call.cancel()
-        raise
-    answer: bytes = call.result()
-    return answer
 
 
 def _read(answer: bytes) -> AuthorizerAnswer:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 from meshlib.flow.destination import Destination
+from meshlib.flow.limiting import CallLimits, Limiting
 from meshlib.flow.upstream import Upstream
 from meshlib.model.snapshot import Snapshot, Target
 from meshlib.policy.balancing import Host
@@ -23,9 +25,12 @@ class Destinations:
     `gone` is called, outside of the lock, with the hosts that left an upstream.
     """
 
-    def __init__(self, lock: Lock, rng: Rng, gone: Callable[[list[Host]], None]) -> None:
+    def __init__(self, lock: Lock, rng: Rng, gone: Callable[[list[Host]], None], limiting: Limiting | None = None) -> None:
+        """`limiting`: of calls; None: the state of rate limits is this object's own."""
+        self.limiting = limiting or Limiting(lock, time.monotonic)
         self.current: Mapping[str, Destination] = {}
         self.upstreams: dict[str, Upstream] = {}
+        self.follow_upstreams: Callable[[Iterable[Upstream]], None] | None = None  # hears of all after each change
         self._lock = lock
         self._rng = rng
         self._gone = gone
@@ -61,6 +66,8 @@ class Destinations:
                 gone += upstream.update(config, self._rng)
             for name in self.upstreams.keys() - configs.keys():
                 gone += self.upstreams.pop(name).hosts.values()
+        if self.follow_upstreams is not None:
+            self.follow_upstreams(self.upstreams.values())
         self.current = {
             authority: destination
             for authority, target in snapshot.targets.items()
@@ -76,7 +83,9 @@ class Destinations:
             if before.target.clusters.keys() == names and all(self.upstreams[n] is before.upstreams[n] for n in names):
                 return before
         try:
-            return Destination(target, {name: self.upstreams[name] for name in target.clusters})
+            limits = target.virtual_host.limits
+            checks = CallLimits(limits, self.limiting) if limits is not None else None
+            return Destination(target, {name: self.upstreams[name] for name in target.clusters}, checks)
         except ValueError as error:
             # The decoder refuses what cannot be compiled; should one slip through, the last good routes stay.
             logger.error("routes of %s cannot be compiled, keeping the ones before: %s", authority, error)

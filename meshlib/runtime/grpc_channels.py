@@ -6,6 +6,7 @@ the endpoint's opens a new one.  gRPC itself connects and connects again; which 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from math import inf
@@ -206,3 +207,28 @@ def _is_good(opened: Opened, tls: UpstreamTls | None, generation: int) -> bool:
     if tls is None or not tls.mesh:
         return True
     return opened.lifetime.generation == generation and monotonic() < opened.lifetime.ends
+
+
+async def awaited(call: Any) -> bytes:
+    """A call of the blocking API, awaited; cancelled with the task."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def tell(_: object) -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:
+            pass  # the loop has ended
+
+    call.add_done_callback(tell)
+    try:
+        await done
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+    answer: bytes = call.result()
+    return answer

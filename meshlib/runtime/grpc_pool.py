@@ -102,6 +102,23 @@ class GrpcPool:
             channels.opening.release()
         return channels, opened
 
+    async def take_awaited(self, attempt: Attempt, wanted: Wanted) -> tuple[Channels, Opened]:
+        """A channel of gRPC's blocking API, for a loop that does not block: what has to be waited for is awaited.
+
+        For a host of the caller's own: nobody else opens a channel to it meanwhile.
+        """
+        import grpc
+
+        host, cluster, key = attempt.host, attempt.cluster, (_BLOCKING, wanted.options)
+        shell = host.shells.get(key) or self._make(host, cluster, key)
+        channels: BlockingChannels = shell.pool
+        tls = tls_of(cluster, host.endpoint)
+        opened = channels.take(tls, self._generation, proved_since=_since(wanted))
+        if opened is None:
+            proof = await self._aprove(host.endpoint, tls, monotonic() + min(wanted.limit, cluster.connect_timeout))
+            opened = self._opened(grpc, channels, attempt, wanted, (tls, proof))
+        return channels, opened
+
     async def close_loop(self) -> None:
         """Close what the running loop keeps."""
         with self._lock:

@@ -113,7 +113,7 @@ class Pools:
             self._of_loop(loop).add(shell.pool)
         elif shell.cluster is not cluster or shell.endpoint is not host.endpoint:
             endpoint = host.endpoint
-            if _tls_of(cluster, endpoint) != _tls_of(shell.cluster, shell.endpoint):
+            if tls_of(cluster, endpoint) != tls_of(shell.cluster, shell.endpoint):
                 shell.pool.connect_by(self._async_connector(cluster, endpoint))
             shell.pool.settings, shell.cluster, shell.endpoint = self._settings(cluster), cluster, endpoint
         found: AsyncPool = shell.pool
@@ -130,11 +130,15 @@ class Pools:
                 self._blocking.add(shell.pool)
         elif shell.cluster is not cluster or shell.endpoint is not host.endpoint:
             endpoint = host.endpoint
-            if _tls_of(cluster, endpoint) != _tls_of(shell.cluster, shell.endpoint):
+            if tls_of(cluster, endpoint) != tls_of(shell.cluster, shell.endpoint):
                 shell.pool.connect_by(self._connector(cluster, endpoint))
             shell.pool.settings, shell.cluster, shell.endpoint = self._settings(cluster), cluster, endpoint
         found: BlockingPool = shell.pool
         return found
+
+    def connector_for_loop(self, cluster: Cluster, endpoint: Endpoint) -> AsyncConnector:
+        """How calls on an event loop connect to `endpoint`; for connections that are not HTTP's."""
+        return self._async_connector(cluster, endpoint)
 
     def drain(self, hosts: Iterable[Host]) -> None:
         """Close what is idle now, and the rest when its request ends.  From any thread."""
@@ -180,11 +184,11 @@ class Pools:
                 pass  # the loop is closed
 
     def _async_connector(self, cluster: Cluster, endpoint: Endpoint) -> AsyncConnector:
-        tls = _tls_of(cluster, endpoint)
+        tls = tls_of(cluster, endpoint)
         return AsyncTcpConnector() if tls is None else AsyncTlsConnector(self._tls, tls, self._rng)
 
     def _connector(self, cluster: Cluster, endpoint: Endpoint) -> Connector:
-        tls = _tls_of(cluster, endpoint)
+        tls = tls_of(cluster, endpoint)
         return TcpConnector() if tls is None else TlsConnector(self._tls, tls, self._rng)
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop) -> _LoopPools:
@@ -214,6 +218,6 @@ class Pools:
         return PoolSettings.of(cluster, limits)
 
 
-def _tls_of(cluster: Cluster, endpoint: Endpoint) -> UpstreamTls | None:
+def tls_of(cluster: Cluster, endpoint: Endpoint) -> UpstreamTls | None:
     """How `endpoint` is encrypted; None: not at all."""
     return None if cluster.auto_mtls and not endpoint.mtls else cluster.tls

@@ -16,6 +16,7 @@ from meshlib.runtime.enforcement import Enforcement
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
 from meshlib.runtime.grpc_client import GrpcClient
 from meshlib.runtime.grpc_server import GrpcServing
+from meshlib.runtime.health_checking import HealthChecking
 from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.jwks import RemoteKeys
 from meshlib.runtime.listening import Listening
@@ -71,6 +72,9 @@ class Process:
         self.identity = identity
         self.tls = TlsContexts(identity) if identity is not None else None
         self.client = Client(link, tls=self.tls, surroundings=surroundings)
+        self._health_checking = HealthChecking(self.client.lock, surroundings.rng(), self.client.clock, self.tls)
+        if surroundings.network is REAL.network:  # endpoints of a simulation cannot be probed
+            self.client.destinations.follow_upstreams = self._health_checking.follow
         self.grpc_client = GrpcClient(self.client, self.tls)
         self.grpc_serving = GrpcServing(identity, self.tls)
         self.listening = listening
@@ -94,6 +98,7 @@ class Process:
         self.link.close()
         self._authorizers.close()
         self._keys.close()
+        self._health_checking.close()
         self.grpc_client.close()
         self.client.close()
         if self.tls is not None:
