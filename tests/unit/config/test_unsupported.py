@@ -58,8 +58,8 @@ def refused(kind: str, spec: str) -> list[str]:
         ("DestinationRule", "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}}", []),
         (
             "DestinationRule",
-            "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, outlierDetection: {interval: 1s}}]}}",
-            ["trafficPolicy.portLevelSettings[0].outlierDetection"],
+            "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, outlierDetection: {outlierDetectionHttpErrorCodes: [500]}}]}}",
+            ["trafficPolicy.portLevelSettings[0].outlierDetection.outlierDetectionHttpErrorCodes"],
         ),
         ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, subjectAltNames: [a]}", []),
         ("DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {simple: RANDOM}}}", []),
@@ -70,8 +70,8 @@ def refused(kind: str, spec: str) -> list[str]:
         ),
         (
             "DestinationRule",
-            "{host: a, subsets: [{name: x}, {name: y, trafficPolicy: {outlierDetection: {interval: 1s}}}]}",
-            ["subsets[1].trafficPolicy.outlierDetection"],
+            "{host: a, subsets: [{name: x}, {name: y, trafficPolicy: {outlierDetection: {outlierDetectionHttpErrorCodes: [500]}}}]}",
+            ["subsets[1].trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"],
         ),
         ("DestinationRule", "{host: a, trafficPolicy: {connectionPool: {http: {useClientProtocol: false}}}}", []),
         ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, addresses: [10.0.0.1]}", []),
