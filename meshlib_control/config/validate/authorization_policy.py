@@ -68,7 +68,7 @@ def _check_action(spec: AuthorizationPolicy) -> Iterator[Problem]:
             yield Problem(("provider",), "MSH0160", f"only CUSTOM asks a provider; {spec.action} decides by its rules alone")
         if spec.action != "ALLOW" and not spec.rules:
             message = f"{spec.action} without rules never matches and does nothing; write an empty rule {{}} for every request"
-            yield Problem(("rules",), "MSH0151", message)
+            yield Problem(("rules",), "MSH0143" if spec.action == "DENY" else "MSH0151", message)
         return
     if not spec.rules:
         yield Problem(("rules",), "MSH0143", "CUSTOM without rules never asks; write an empty rule {} to ask for every request")

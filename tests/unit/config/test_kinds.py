@@ -12,7 +12,15 @@ from meshlib_control.config.registry import KINDS
 from tests.unit.config.support import CORPORA
 
 SCHEMAS = CORPORA / "istio-crds.yaml"
-ISTIO_KINDS = ["DestinationRule", "ServiceEntry", "VirtualService", "WorkloadEntry"]
+ISTIO_KINDS = [
+    "DestinationRule",
+    "ProxyConfig",
+    "ServiceEntry",
+    "Sidecar",
+    "VirtualService",
+    "WorkloadEntry",
+    "WorkloadGroup",
+]
 
 
 @pytest.fixture(scope="module")
