@@ -15,6 +15,7 @@ from meshlib.model.snapshot import ClusterConfig
 from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host, PickContext, Place, balance
 from meshlib.policy.budget import may_retry
 from meshlib.policy.guard import Guard
+from meshlib.policy.health_checking import HealthCounts
 from meshlib.policy.outlier_detection import NEVER, OutlierDetector, detector_for
 from meshlib.policy.reachability import Reachability
 from meshlib.policy.retrying import excludes
@@ -37,6 +38,7 @@ class Upstream:
         "active",
         "active_retries",
         "attentive",
+        "checks",
         "cluster",
         "detector",
         "due",
@@ -60,6 +62,7 @@ class Upstream:
         self.reachability = Reachability()
         self.guards: tuple[Guard, ...] = ()
         self.emit: Emit | None = None  # None: nobody wants to hear of events
+        self.checks = HealthCounts()
         self.detector: OutlierDetector | None = None
         self.due = NEVER  # when the detector has to look at its hosts
         self.hashes = False  # calls are placed by a hash of theirs
