@@ -46,6 +46,7 @@ from meshlib.model.outcome import UNREACHED, Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.policy.balancing import Host
 from meshlib.policy.fault import drawn_delay, is_aborted
+from meshlib.policy.hashing import NO_HASH
 from meshlib.policy.local_reply import LocalReply
 from meshlib.policy.paths import canonical_text
 from meshlib.policy.retrying import Retry, backoff, strategy_wait
@@ -136,13 +137,17 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         return None
     if upstream.active >= cluster.circuit_breakers.max_requests:
         raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
+    placed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
     if altered is not None and share is not None:
         altered.apply(call, share)
     if plan.mirrors is not None:
         yield from plan.mirrors.copies(call, rng)
-    served = yield from _Tries(call, plan, upstream, record, count=destination.attempt_count_header).run(rng)
+    tries = _Tries(call, plan, upstream, record, count=destination.attempt_count_header, hash_=placed.value)
+    served = yield from tries.run(rng)
+    if placed.cookies:
+        served.headers = [*served.outcome.headers, *((b"set-cookie", cookie) for cookie in placed.cookies)]
     if share is not None and share.response is not None:
-        served.headers = share.response(served.outcome.headers)
+        served.headers = share.response(served.outcome.headers if served.headers is None else served.headers)
     return served
 
 
@@ -192,10 +197,13 @@ def _unalterable(call: Call, plan: Plan, name: str) -> errors.RouteError:
 class _Tries:
     """The retry loop of one call."""
 
-    __slots__ = ("_call", "_count", "_deadline", "_deadline_name", "_per_try", "_record", "_retry", "_upstream")
+    __slots__ = ("_call", "_count", "_deadline", "_deadline_name", "_hash", "_per_try", "_record", "_retry", "_upstream")
 
-    def __init__(self, call: Call, plan: Plan, upstream: Upstream, record: CallRecord, *, count: bool) -> None:
-        """`count`: the endpoints are told which try each one is."""
+    def __init__(
+        self, call: Call, plan: Plan, upstream: Upstream, record: CallRecord, *, count: bool, hash_: int | None = None
+    ) -> None:
+        """`count`: the endpoints are told which try each one is; `hash_`: what the call is placed by."""
+        self._hash = hash_
         self._call = call
         self._count = count
         self._upstream = upstream
@@ -221,7 +229,7 @@ class _Tries:
         upstream.active += 1
         try:
             while True:
-                host = self._pick_again(tried, rng, now) if tried else upstream.pick((), 0, rng, now)
+                host = self._pick_again(tried, rng, now) if tried else upstream.pick((), 0, rng, now, self._hash)
                 if host is None:
                     raise self._nobody()
                 attempt = self._attempt(host, now)
@@ -266,8 +274,7 @@ class _Tries:
 
     def _pick_again(self, tried: list[Host], rng: Rng, now: float) -> Host | None:
         assert self._retry is not None
-        policy = self._retry.policy
-        return self._upstream.pick(tried if policy.previous_hosts else (), policy.host_selection_attempts, rng, now)
+        return self._upstream.pick_again(tried, self._retry.policy, rng, now, self._hash)
 
     def _nobody(self) -> errors.CallError:
         upstream = self._upstream

@@ -37,6 +37,17 @@ def compile_prefix_rewrite(match: PathMatch, replacement: str) -> TargetEdit:
 
 def compile_substitution(substitution: Substitution) -> TargetEdit:
     """RE2's GlobalReplace on the path; the query stays.  Raises ValueError as `compile_rewrite`."""
+    replace = compile_replacement(substitution)
+
+    def edit(target: str) -> str:
+        path, mark, query = target.partition("?")
+        return replace(path.encode("latin-1", "replace")).decode("latin-1") + mark + query
+
+    return edit
+
+
+def compile_replacement(substitution: Substitution) -> Callable[[bytes], bytes]:
+    """RE2's GlobalReplace on a text.  Raises ValueError as `compile_rewrite`."""
     import re2  # costs 10 ms: only for those who have a regex
 
     options = re2.Options()
@@ -48,9 +59,7 @@ def compile_substitution(substitution: Substitution) -> TargetEdit:
         raise ValueError(f"{substitution.pattern!r} is no RE2 expression: {error}") from None
     pieces = parse_replacement(substitution.replacement, compiled.groups)
 
-    def replace(target: str) -> str:
-        path, mark, query = target.partition("?")
-        text = path.encode("latin-1", "replace")
+    def replace(text: bytes) -> bytes:
         made: list[bytes] = []
         done, last = 0, -1
         for found in compiled.finditer(text):
@@ -61,7 +70,7 @@ def compile_substitution(substitution: Substitution) -> TargetEdit:
             made.extend(piece if isinstance(piece, bytes) else found.group(piece) or b"" for piece in pieces)
             done = last = end
         made.append(text[done:])
-        return b"".join(made).decode("latin-1") + mark + query
+        return b"".join(made)
 
     return replace
 

@@ -13,6 +13,7 @@ _FIELDS = frozenset(
         "num_retries",
         "per_try_timeout",
         "retry_host_predicate",
+        "retry_priority",
         "host_selection_retry_max_attempts",
         "retriable_status_codes",
         "retry_back_off",
@@ -36,6 +37,7 @@ def decode_retry_policy(policy: route_pb2.RetryPolicy, problems: Problems, *, fi
         per_try_timeout=seconds(policy.per_try_timeout, field=f"{field}.per_try_timeout", problems=problems),
         previous_hosts=_previous_hosts(policy, problems, field=f"{field}.retry_host_predicate"),
         host_selection_attempts=_host_attempts(policy, problems, field=f"{field}.host_selection_retry_max_attempts"),
+        previous_priorities=_previous_priorities(policy, problems, field=f"{field}.retry_priority"),
         base_interval=base,
         max_interval=longest,
     )
@@ -60,6 +62,19 @@ def _previous_hosts(policy: route_pb2.RetryPolicy, problems: Problems, *, field:
         where = f"{field}[{index}].typed_config"
         unpack(predicate.typed_config, route_pb2.PreviousHostsPredicate, field=where, problems=problems)
     return bool(policy.retry_host_predicate)
+
+
+def _previous_priorities(policy: route_pb2.RetryPolicy, problems: Problems, *, field: str) -> int:
+    """After how many tries; 0: priorities that were tried are not left out."""
+    if not policy.HasField("retry_priority"):
+        return 0
+    packed = policy.retry_priority.typed_config
+    config = unpack(packed, route_pb2.PreviousPrioritiesConfig, field=f"{field}.typed_config", problems=problems)
+    if config is None:
+        return 0
+    if config.update_frequency < 1:
+        problems.add(f"{field}.typed_config.update_frequency", config.update_frequency, "1 or more")
+    return int(config.update_frequency)
 
 
 def _host_attempts(policy: route_pb2.RetryPolicy, problems: Problems, *, field: str) -> int:

@@ -23,6 +23,7 @@ from meshlib.model.route import (
 from meshlib.model.substitution import parse_replacement
 from meshlib.xds.fault import decode_filters
 from meshlib.xds.fields import allow_only, seconds
+from meshlib.xds.hash_policies import decode_hash_policies
 from meshlib.xds.header_changes import HEADER_FIELDS, decode_header_changes
 from meshlib.xds.invalid import Problems
 from meshlib.xds.matchers import decode_pattern, decode_route_match, group_count
@@ -93,6 +94,7 @@ _ACTION_FIELDS = frozenset(
         "regex_rewrite",
         "host_rewrite_literal",
         "request_mirror_policies",
+        "hash_policy",
         # A cap on what the caller's grpc-timeout may ask for; the caller's deadline is always the tighter one here.
         "max_grpc_timeout",
     }
@@ -205,6 +207,7 @@ def _forward(action: route_pb2.RouteAction, problems: Problems, *, field: str, h
         prefix_rewrite=_path(action.prefix_rewrite, problems, field=f"{field}.prefix_rewrite"),
         regex_rewrite=_regex_rewrite(action, problems, field=f"{field}.regex_rewrite"),
         authority=_authority(action.host_rewrite_literal, problems, field=f"{field}.host_rewrite_literal"),
+        hash_policies=decode_hash_policies(action.hash_policy, problems, field=f"{field}.hash_policy"),
         mirrors=decode_mirrors(action.request_mirror_policies, problems, field=f"{field}.request_mirror_policies"),
     )
 

@@ -205,9 +205,11 @@ def test_a_retry_budget_is_always_on() -> None:
             assert limit.retry_budget.min_retry_concurrency.value == 3
 
 
-def test_envoy_never_panics_over_endpoints_that_are_known_to_be_unhealthy() -> None:
-    assert cluster("envoy", f"outbound|80||{HOST}").common_lb_config.HasField("healthy_panic_threshold")
-    assert not cluster("meshlib", f"outbound|80||{HOST}").HasField("common_lb_config")
+@pytest.mark.parametrize("flavour", ["envoy", "meshlib"])
+def test_nobody_panics_over_endpoints_that_are_known_to_be_unhealthy(flavour: Flavour) -> None:
+    common = cluster(flavour, f"outbound|80||{HOST}").common_lb_config
+    assert common.HasField("healthy_panic_threshold")
+    assert common.healthy_panic_threshold.value == 0.0
 
 
 def test_http2_towards_grpc_ports_only() -> None:
