@@ -19,9 +19,12 @@
     │   │   │   └── TlsFailed            UF   ... that both sides trust
     │   │   ├── ConnectionTerminated     UC   the connection ended before the response did
     │   │   └── UpstreamProtocolError    UPE  bytes that are not HTTP/1.1, or a body cut short
+    │   ├── RateLimited              RL   a rate limit of the destination is reached; nothing was sent
     │   ├── TimeoutExceeded          UT   a timeout or deadline passed; `which` names it
     │   └── Overflow                 UO   a limit of this process: connections, pending or concurrent requests
-    │       └── PoolTimeout          UO   ... and no connection became free in time
+    │       ├── PoolTimeout          UO   ... and no connection became free in time
+    │       ├── CircuitOpen          UO   too much of what was sent there lately has failed
+    │       └── ConcurrencyLimited   UO   as many requests as the destination can take are under way
     └── RequestError                 what the caller asked for cannot be sent (bad header, method, URL, body length)
 
 ``flag`` is Envoy's response flag (access log ``%RESPONSE_FLAGS%``).
@@ -33,7 +36,9 @@ from typing import Any, Literal
 
 __all__ = [
     "CallError",
+    "CircuitOpen",
     "ClusterNotFound",
+    "ConcurrencyLimited",
     "ConfigError",
     "ConnectFailed",
     "ConnectTimeout",
@@ -45,6 +50,7 @@ __all__ = [
     "OutboundBlocked",
     "Overflow",
     "PoolTimeout",
+    "RateLimited",
     "RequestError",
     "RouteError",
     "RouteNotFound",
@@ -214,3 +220,42 @@ class Overflow(CallError):
 
 class PoolTimeout(Overflow):
     """No connection became free within the caller's pool timeout."""
+
+
+class RateLimited(CallError):
+    """A rate limit of the destination (RateLimitPolicy) is reached.  Nothing was sent.
+
+    `limit`: ``namespace/policy/limit``; `retry_after`: seconds until there is room again; `headers`: what a response with
+    status 429 would tell (``retry-after``, ``ratelimit``, ``ratelimit-policy``).
+    """
+
+    flag = "RL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str = "",
+        retry_after: float = 0.0,
+        headers: tuple[tuple[str, str], ...] = (),
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.limit = limit
+        self.retry_after = retry_after
+        self.headers = headers
+
+
+class CircuitOpen(Overflow):
+    """The circuit breaker of the destination is open (ResiliencePolicy ``circuitBreaker``).  Nothing was sent.
+
+    `retry_after`: seconds until it lets somebody through again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.retry_after = retry_after
+
+
+class ConcurrencyLimited(Overflow):
+    """As many requests are under way as the destination answers in good time (``adaptiveConcurrency``).  Nothing was sent."""
