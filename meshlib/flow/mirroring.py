@@ -64,5 +64,5 @@ def _copied(call: Call, host: str) -> Call:
 def _target(mirror: Mirror, name: str, timeout: float) -> Target:
     """A target of one route to one cluster.  The path has its canonical form already, or what a rewrite has made of it."""
     action = Forward((WeightedCluster(mirror.cluster),), timeout=timeout)
-    host = VirtualHost(f"mirror {mirror.cluster}", ("*",), (Route(name, _EVERYTHING, action),))
+    host = VirtualHost(f"mirror {mirror.cluster}", ("*",), (Route(name, _EVERYTHING, action),), attempt_count_header=True)
     return Target(mirror.cluster, host, {}, normalization=PathNormalization.NONE)

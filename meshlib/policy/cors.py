@@ -57,12 +57,10 @@ class _Rules:
             found.append((ALLOW_ORIGIN, origin))
         if self._policy.credentials:
             found.append((_ALLOW_CREDENTIALS, _TRUE))
-        methods = _asked(self._methods, request, b"access-control-request-method")
-        if methods:
-            found.append((b"access-control-allow-methods", methods))
-        headers = _asked(self._headers, request, b"access-control-request-headers")
-        if headers:
-            found.append((b"access-control-allow-headers", headers))
+        if self._methods:
+            found.append((b"access-control-allow-methods", _asked(self._methods, request, b"access-control-request-method")))
+        if self._headers:
+            found.append((b"access-control-allow-headers", _asked(self._headers, request, b"access-control-request-headers")))
         if self._max_age:
             found.append((b"access-control-max-age", self._max_age))
         if self._policy.private_network and request.fields.get(b"access-control-request-private-network") == _TRUE:
@@ -119,5 +117,5 @@ def _any_of(tests: tuple[Callable[[bytes], bool], ...]) -> Callable[[bytes], boo
 
 
 def _asked(allowed: bytes, request: ServerRequest, name: bytes) -> bytes:
-    """What is allowed; an asterisk is what the browser asks for."""
+    """What is allowed; an asterisk is what the browser asks for, which may be nothing."""
     return request.fields.get(name, b"") if allowed == _ANY else allowed

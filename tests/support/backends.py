@@ -19,6 +19,8 @@ class Backend(ThreadingHTTPServer):
         self.name = name
         self.failures = 0  # how many of the next requests are answered with 503
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []  # one for each of them
+        self.headers: tuple[tuple[str, str], ...] = ()  # more headers of every answer
         self.lock = threading.Lock()
 
     @property
@@ -32,15 +34,32 @@ class _Answer(BaseHTTPRequestHandler):
     server: Backend
 
     def do_GET(self) -> None:
+        sent = self._body()
         with self.server.lock:
             self.server.requests.append((self.command, self.path, {key.lower(): value for key, value in self.headers.items()}))
+            self.server.bodies.append(sent)
             failing = self.server.failures > 0
             self.server.failures -= failing
         body = self.server.name.encode()
         self.send_response(503 if failing else 200)
         self.send_header("content-length", str(len(body)))
+        for name, value in self.server.headers:
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_GET
+
+    def _body(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length", 0)))
+        pieces = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
         pass
