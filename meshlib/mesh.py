@@ -209,13 +209,20 @@ class Mesh:
     def exchange(self, request: Request) -> Exchange | None:
         """A call with a streamed response, for integrations.
 
-        None: the host is outside of the mesh and may be called: use your own transport.
+        None: the host is outside of the mesh and may be called: use your own transport.  What a rate limit refuses has a
+        response, too (429), though no call was made: users of HTTP clients look for statuses.
         """
-        return self._running().client.exchange(request)
+        try:
+            return self._running().client.exchange(request)
+        except errors.RateLimited as error:
+            return Exchange.limited(error)
 
     async def aexchange(self, request: Request) -> AsyncExchange | None:
         """`exchange` for coroutines."""
-        return await self._running().client.aexchange(request)
+        try:
+            return await self._running().client.aexchange(request)
+        except errors.RateLimited as error:
+            return AsyncExchange.limited(error)
 
     async def aclose_loop(self) -> None:
         """Let go of the idle connections that the running event loop keeps.  The mesh itself goes on."""

@@ -17,7 +17,7 @@ import grpc.aio
 from meshlib import Mesh
 from meshlib.errors import MeshError
 from meshlib.lowlevel import GrpcTry, OpenTry
-from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, translation
+from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, pushback, translation
 
 
 class Failure(grpc.aio.AioRpcError):  # type: ignore[misc]  # grpcio has no types
@@ -26,6 +26,9 @@ class Failure(grpc.aio.AioRpcError):  # type: ignore[misc]  # grpcio has no type
     def __init__(self, message: str, *, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
         super().__init__(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=message, debug_error_string=message)
         self.args = (message,)  # what a copy is made from
+
+    def trailing_metadata(self) -> grpc.aio.Metadata:
+        return grpc.aio.Metadata(*pushback(self))
 
 
 _TRANSLATION = translation(Failure)

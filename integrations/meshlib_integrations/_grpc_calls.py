@@ -11,7 +11,7 @@ import grpc
 from meshlib import Mesh
 from meshlib.errors import MeshError
 from meshlib.lowlevel import GrpcTry, OpenTry
-from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, translation
+from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, pushback, translation
 
 
 class Failure(grpc.RpcError, grpc.Call):  # type: ignore[misc]  # grpcio has no types
@@ -34,8 +34,8 @@ class Failure(grpc.RpcError, grpc.Call):  # type: ignore[misc]  # grpcio has no 
     def initial_metadata(self) -> tuple[()]:
         return ()
 
-    def trailing_metadata(self) -> tuple[()]:
-        return ()
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        return pushback(self)
 
     def is_active(self) -> bool:
         return False

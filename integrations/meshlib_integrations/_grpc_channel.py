@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, NamedTuple
 
 import grpc
 
-from meshlib.errors import MeshError, RequestError, TimeoutExceeded
+from meshlib.errors import MeshError, RateLimited, RequestError, TimeoutExceeded
 from meshlib.lowlevel import GrpcCall, RouteAnswers, authority_of
 from meshlib_integrations._errors import Translation
 
@@ -43,9 +44,17 @@ def code_of(error: MeshError) -> grpc.StatusCode:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     if isinstance(error, RouteAnswers):
         return CODES.get(error.grpc_status, grpc.StatusCode.UNKNOWN)
+    if isinstance(error, RateLimited):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
     if isinstance(error, RequestError):
         return grpc.StatusCode.INTERNAL
     return grpc.StatusCode.UNAVAILABLE
+
+
+def pushback(error: object) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata of a call that was refused: how long gRPC's own retries are to wait (gRFC A6)."""
+    seconds = error.retry_after if isinstance(error, RateLimited) else 0.0
+    return (("grpc-retry-pushback-ms", str(max(ceil(seconds * 1000), 1))),) if seconds else ()
 
 
 def translation(kind: type[Exception]) -> Translation:

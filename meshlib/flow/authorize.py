@@ -12,6 +12,7 @@ from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.authorization import Action, ExternalAuthorization, Matcher, Rbac, RbacFilter, RbacPolicy
 from meshlib.model.inbound import Inspection, Refusal, ServerRequest
 from meshlib.model.listener import HttpFilter, InboundListener, MtlsMode
+from meshlib.model.rate_limit import RateLimits
 from meshlib.policy.authorization import EXT_AUTHZ_PREFIX
 from meshlib.policy.authorization_predicates import Addresses, Reading
 from meshlib.policy.authorization_tree import Compiler, bind
@@ -104,6 +105,8 @@ def _through(listener: InboundListener, inspection: Inspection, given: _Circumst
     outcome: Outcome = "allowed"
     reason, policy = "no policy is about it", ""
     for item in listener.filters:
+        if isinstance(item, RateLimits):
+            continue  # how often somebody asks does not decide whether he may
         trial, refusal = _try(item, listener.port, inspection, given)
         steps.append(trial)
         if refusal is not None:

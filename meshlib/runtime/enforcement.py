@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, compile_listener
+from meshlib.flow.limiting import Limiting
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.listener import InboundListener
 from meshlib.model.snapshot import Snapshot
 from meshlib.policy.jwt_keys import KeySource
+from meshlib.runtime.fork import forget_in_child
 from meshlib.runtime.serving import Inbound
 
 logger = logging.getLogger("meshlib")
@@ -26,6 +29,8 @@ class Enforcement:
         keys: KeySource | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self.limiting = Limiting(threading.Lock(), inbound.clock)
+        forget_in_child(self)
         self._inbound = inbound
         self._keys = keys
         self._wall = wall
@@ -41,7 +46,7 @@ class Enforcement:
             if known is not None and known[0] is listener:
                 continue
             try:
-                plan = compile_listener(listener, now=self._wall, keys=self._keys)
+                plan = compile_listener(listener, now=self._wall, keys=self._keys, limiting=self.limiting)
             except ValueError:
                 logger.exception("the policies of port %d cannot be compiled; what held before still does", port)
                 continue
@@ -56,6 +61,10 @@ class Enforcement:
         filters = [each for listener, _ in self._compiled.values() for each in listener.filters]
         providers = [known for each in filters if isinstance(each, JwtAuthentication) for known in each.providers.values()]
         return frozenset(provider.jwks_uri for provider in providers if provider.jwks_uri)
+
+    def forget(self) -> None:
+        """In a forked child: somebody may have held the lock."""
+        self.limiting.lock = threading.Lock()
 
     def knows(self, port: int) -> bool:
         """Whether it is known what holds for a port."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
-from meshlib.errors import CallError
-from meshlib.flow.client import Served, reset_error
+from meshlib.errors import CallError, RateLimited
+from meshlib.flow.failing import reset_error
+from meshlib.flow.limiting import BODY, STATUS
 from meshlib.flow.record import CallRecord
+from meshlib.flow.served import Served
 from meshlib.model.call import Call, Headers
+from meshlib.model.outcome import Outcome
 from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.runtime.native import Response
@@ -71,10 +74,28 @@ class _Exchange(Generic[E]):
         return f"<{type(self).__name__} {self.status} {self.record!r}>"
 
 
+def _limited(error: RateLimited) -> tuple[Call, CallRecord, None, Served, Callable[[], float]]:
+    """What a server would have answered, had it been the one to refuse the call."""
+    record = CallRecord(error.authority, 0.0)
+    record.route, record.flags, record.status = error.route, error.flags, STATUS
+    served = Served(Outcome(0.0, status=STATUS), None, BODY)
+    served.headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", b"%d" % len(BODY)),
+        *((name.encode("ascii"), value.encode("ascii")) for name, value in error.headers),
+    ]
+    return Call("", error.authority, "/", ()), record, None, served, float
+
+
 class AsyncExchange(_Exchange[AsyncResponse]):
     """An open response.  Read it to its end or close it: until then it holds its connection and its endpoint's slot."""
 
     __slots__ = ()
+
+    @classmethod
+    def limited(cls, error: RateLimited) -> AsyncExchange:
+        """A call that a rate limit has refused, as the response that its caller would get from a server."""
+        return cls(*_limited(error))
 
     async def read(self) -> bytes:
         """The whole body.  Raises errors.CallError."""
@@ -107,6 +128,11 @@ class Exchange(_Exchange[BlockingResponse]):
     """The same for blocking calls."""
 
     __slots__ = ()
+
+    @classmethod
+    def limited(cls, error: RateLimited) -> Exchange:
+        """A call that a rate limit has refused, as the response that its caller would get from a server."""
+        return cls(*_limited(error))
 
     def read(self) -> bytes:
         """The whole body.  Raises errors.CallError."""

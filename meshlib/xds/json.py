@@ -22,11 +22,12 @@ from meshlib.xds.proto import (
     ext_authz_pb2,
     jwt_pb2,
     listener_pb2,
+    rate_limit_pb2,
     rbac_pb2,
     route_pb2,
     tls_pb2,
 )
-from meshlib.xds.types import ENVOY_NAMES, PREFIX
+from meshlib.xds.types import ENVOY_NAMES, OWN_PACKAGE, PREFIX
 
 Json = dict[str, object]
 
@@ -48,17 +49,22 @@ _MODULES: Final = (
     jwt_pb2,
     ext_authz_pb2,
 )
+_OWN_MODULES: Final = (rate_limit_pb2,)
 _KINDS: Final[dict[str, type[Message]]] = {
     PREFIX + envoy: getattr(module, name)
     for name, envoy in ENVOY_NAMES.items()
     for module in _MODULES
     if name in module.DESCRIPTOR.message_types_by_name
+} | {
+    PREFIX + descriptor.full_name: getattr(module, name)
+    for module in _OWN_MODULES
+    for name, descriptor in module.DESCRIPTOR.message_types_by_name.items()
 }
 _DESCRIPTORS: Final[dict[str, Descriptor]] = {
     PREFIX + ENVOY_NAMES[name]: descriptor
     for module in _MODULES
     for name, descriptor in module.DESCRIPTOR.message_types_by_name.items()
-}
+} | {name: kind.DESCRIPTOR for name, kind in _KINDS.items() if name.startswith(PREFIX + OWN_PACKAGE)}
 
 
 def to_json(message: Message) -> Json:

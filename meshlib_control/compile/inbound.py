@@ -20,6 +20,7 @@ from meshlib_control.compile.cors import CORS, cors_routes
 from meshlib_control.compile.hosts import split_authority
 from meshlib_control.compile.names import INBOUND_PREFIX
 from meshlib_control.compile.node import Scope, ServedPort
+from meshlib_control.compile.rate_limits import inbound_limits
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.tls import downstream, tls_socket
 from meshlib_control.compile.world import World
@@ -171,8 +172,13 @@ def _http(world: World, scope: Scope, port: int, *, forward_to: str = "") -> lis
 
 
 def _filters(world: World, scope: Scope) -> list[listener_pb2.HttpFilter]:
-    """In Istio's order: CUSTOM, tokens, AUDIT, DENY, ALLOW."""
-    return [*custom_filters(world, scope), *jwt_filters(world, scope), *authorization_filters(world, scope)]
+    """In Istio's order: CUSTOM, tokens, AUDIT, DENY, ALLOW; then limits, which count who may come in, by what he has proved."""
+    return [
+        *custom_filters(world, scope),
+        *jwt_filters(world, scope),
+        *authorization_filters(world, scope),
+        *inbound_limits(world.rate_limits, scope),
+    ]
 
 
 def _set_routes(

@@ -22,10 +22,12 @@ from meshlib_control.compile.matches import is_catch_all, is_for_caller, route_m
 from meshlib_control.compile.mirrors import set_mirrors
 from meshlib_control.compile.names import ALLOW_ANY, BLOCK_ALL, HTTP_PROXY, PASSTHROUGH, ClusterName
 from meshlib_control.compile.node import Scope
+from meshlib_control.compile.rate_limits import set_call_limits
 from meshlib_control.compile.retry_policy import duration, for_grpc, for_meshlib, retry_policy
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http, port_of
 from meshlib_control.compile.virtual_services import Routing
+from meshlib_control.compile.view import allows_outside, egress_of, routed_hosts, routings, seen, seen_services
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import Destination, HTTPMatchRequest, HTTPRetry, HTTPRoute
 
@@ -43,9 +45,9 @@ def route_names(world: World, scope: Scope) -> Iterator[str]:
     if scope.flavour == "envoy":
         yield HTTP_PROXY
         return
-    for service in world.services.visible(scope.namespace):
+    for service in seen_services(world, scope):
         for port in service.ports:
-            if is_served(scope, service, port):
+            if is_served(scope, service, port) and seen(world, scope, service.host, port.number):
                 yield with_port(service.host, port.number)
     for host in _unregistered(world, scope):
         yield with_port(host, UNREGISTERED_PORT)
@@ -64,13 +66,14 @@ def route_configuration(world: World, scope: Scope, name: str) -> route_pb2.Rout
     config = _configuration(name)
     # One resource a host and port: what the caller wrote behind the host adds nothing. grpcio does not know the field.
     config.ignore_port_in_host_matching = scope.flavour == "meshlib"
+    set_call_limits(host, world.rate_limits, scope, called, world.services.find(called[0], scope.namespace))
     config.virtual_hosts.append(host)
     return config
 
 
 def virtual_host(world: World, scope: Scope, host: str, port: int) -> route_pb2.VirtualHost | None:
     """The virtual host of one service and port by the service's own host name; None: nothing is there for this scope."""
-    service = world.services.find(host, scope.namespace)
+    service = seen(world, scope, host, port)
     if service is None:
         routes = _routed(world, scope, host, port, None) if port == UNREGISTERED_PORT else []
         aliases = world.services.host_aliases(host, None, scope.namespace)
@@ -85,10 +88,10 @@ def virtual_host(world: World, scope: Scope, host: str, port: int) -> route_pb2.
     return _virtual_host(with_port(host, port), _domains(aliases, port, scope, bare=_is_bare(service, port)), routes)
 
 
-def outside_host(world: World) -> route_pb2.VirtualHost:
+def outside_host(world: World, scope: Scope) -> route_pb2.VirtualHost:
     """What happens to hosts outside of the mesh (`outboundTrafficPolicy`)."""
     match = route_pb2.RouteMatch(prefix="/")
-    if world.settings.allow_any:
+    if allows_outside(world, scope):
         action = route_pb2.RouteAction(cluster=PASSTHROUGH)
         _set_timeout(action, 0.0)
         return _virtual_host(ALLOW_ANY, ["*"], [route_pb2.Route(name=ALLOW_ANY, match=match, route=action)])
@@ -102,7 +105,7 @@ def _http_proxy(world: World, scope: Scope) -> route_pb2.RouteConfiguration:
     taken: set[str] = set()
     served = [
         (service.host, port.number)
-        for service in world.services.visible(scope.namespace)
+        for service in seen_services(world, scope)
         for port in service.ports
         if is_served(scope, service, port)
     ]
@@ -117,7 +120,7 @@ def _http_proxy(world: World, scope: Scope) -> route_pb2.RouteConfiguration:
         host.ClearField("domains")
         host.domains.extend(free)
         config.virtual_hosts.append(host)
-    config.virtual_hosts.append(outside_host(world))
+    config.virtual_hosts.append(outside_host(world, scope))
     return config
 
 
@@ -151,14 +154,14 @@ def _is_bare(service: Service, port: int) -> bool:
 
 def _unregistered(world: World, scope: Scope) -> Iterator[str]:
     """Hosts that VirtualServices route although no catalog has them."""
-    for host in world.virtual_services.exact_hosts(scope.namespace):
-        if world.services.covering(host, scope.namespace) is None:
+    for host in routed_hosts(world, scope, UNREGISTERED_PORT):
+        if world.services.covering(host, scope.namespace, egress_of(world, scope)) is None:
             yield host
 
 
 def _routed(world: World, scope: Scope, host: str, port: int, service: Service | None) -> list[route_pb2.Route]:
     """The routes of the first VirtualService that has any for this caller."""
-    for routing in world.virtual_services.holding_for(host, scope.namespace):
+    for routing in routings(world, scope, host, port):
         if service is None and host not in routing.hosts:
             continue  # wildcards reach only what a catalog has
         routes = _routes(world, scope, routing, port)

@@ -18,6 +18,8 @@ def scope_of(world: World, node: Node) -> Scope:
         | world.peer_authentications.selector_keys
         | world.authorization_policies.selector_keys
         | world.request_authentications.selector_keys
+        | world.sidecars.selector_keys(node.namespace)
+        | world.rate_limits.selector_keys
     )
     asked = world.destination_rules.asked_traits(node.namespace)
     keys |= asked.labels

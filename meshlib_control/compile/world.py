@@ -9,8 +9,10 @@ from meshlib_control.catalog.model import CatalogSnapshot, Instance, Service
 from meshlib_control.compile.destination_rules import DestinationRules
 from meshlib_control.compile.hosts import resolve
 from meshlib_control.compile.mesh_settings import MeshSettings, mesh_settings
+from meshlib_control.compile.rate_limits import RateLimitPolicies
 from meshlib_control.compile.service_entries import ServiceKey, declared_services
 from meshlib_control.compile.services import Services
+from meshlib_control.compile.sidecars import Sidecars
 from meshlib_control.compile.trust import Trust, completed
 from meshlib_control.compile.virtual_services import VirtualServices
 from meshlib_control.config.authentication import RequestAuthentications
@@ -37,6 +39,8 @@ class Routing:
     peer_authentications: PeerAuthentications
     authorization_policies: AuthorizationPolicies
     request_authentications: RequestAuthentications
+    sidecars: Sidecars
+    rate_limits: RateLimitPolicies
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,14 @@ class World:
     def request_authentications(self) -> RequestAuthentications:
         return self.routing.request_authentications
 
+    @property
+    def rate_limits(self) -> RateLimitPolicies:
+        return self.routing.rate_limits
+
+    @property
+    def sidecars(self) -> Sidecars:
+        return self.routing.sidecars
+
     def declared_names(self, service: Service) -> tuple[str, ...]:
         """Names that certificates of its instances have beside those of their service accounts."""
         return self.routing.declared_names.get((service.namespace, service.host), ())
@@ -139,4 +151,6 @@ def _routing(config: ConfigSet, catalog: CatalogSnapshot, domain: str) -> Routin
         peer_authentications=PeerAuthentications(config.of("PeerAuthentication"), settings.root_namespace),
         authorization_policies=AuthorizationPolicies(config.of("AuthorizationPolicy"), settings.root_namespace),
         request_authentications=RequestAuthentications(config.of("RequestAuthentication"), settings.root_namespace),
+        sidecars=Sidecars(config.of("Sidecar"), settings.root_namespace),
+        rate_limits=RateLimitPolicies(config.of("RateLimitPolicy"), full, settings),
     )

@@ -15,6 +15,7 @@ from meshlib_control.config.kinds import (
     MeshConfig,
     PeerAuthentication,
     ProxyConfig,
+    RateLimitPolicy,
     RequestAuthentication,
     ResiliencePolicy,
     ServiceEntry,
@@ -29,6 +30,7 @@ from meshlib_control.config.validate.destination_rule import check_destination_r
 from meshlib_control.config.validate.mesh_config import check_mesh_config
 from meshlib_control.config.validate.peer_authentication import check_peer_authentication
 from meshlib_control.config.validate.proxy_config import check_proxy_config
+from meshlib_control.config.validate.rate_limit_policy import check_rate_limit_policy
 from meshlib_control.config.validate.request_authentication import check_request_authentication
 from meshlib_control.config.validate.resilience_policy import check_resilience_policy
 from meshlib_control.config.validate.service_entry import check_service_entry, check_workload_entry
@@ -133,6 +135,7 @@ _KINDS = (
         check_annotations=check_annotations,
     ),
     Kind("ResiliencePolicy", OWN_GROUP, ("v1",), ResiliencePolicy, check_resilience_policy),
+    Kind("RateLimitPolicy", OWN_GROUP, ("v1",), RateLimitPolicy, check_rate_limit_policy),
     Kind("MeshConfig", OWN_GROUP, ("v1",), MeshConfig, check_mesh_config, unsupported.MESH_CONFIG, only_name="mesh"),
 )
 

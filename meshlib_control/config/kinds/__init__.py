@@ -46,6 +46,7 @@ from meshlib_control.config.kinds.mesh_config import (
 )
 from meshlib_control.config.kinds.peer_authentication import MutualTLS, PeerAuthentication
 from meshlib_control.config.kinds.proxy_config import ProxyConfig, ProxyImage
+from meshlib_control.config.kinds.rate_limit_policy import RateLimitPolicy
 from meshlib_control.config.kinds.request_authentication import ClaimToHeader, JWTHeader, JWTRule, RequestAuthentication
 from meshlib_control.config.kinds.resilience_policy import ResiliencePolicy
 from meshlib_control.config.kinds.service_entry import LabelSelector, ServiceEntry, ServicePort, WorkloadEntry
@@ -154,6 +155,7 @@ __all__ = [
     "ProxyImage",
     "ProxyPathNormalization",
     "ProxyProtocol",
+    "RateLimitPolicy",
     "ReadinessProbe",
     "RegexRewrite",
     "RequestAuthentication",

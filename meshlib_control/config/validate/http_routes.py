@@ -37,7 +37,7 @@ def check_http_route(route: HTTPRoute, *, delegate: bool = False) -> Iterator[Pr
     """Istio's rules for a rule.  `delegate`: it belongs to a VirtualService without hosts."""
     yield from _check_action(route, delegate=delegate)
     for index, match in enumerate(route.match):
-        yield from under(("match", index), _check_match(match))
+        yield from under(("match", index), check_match(match))
     yield from _check_prefix_rewrite(route)
     yield from _check_authority(route)
     yield from under(("headers",), check_headers(route.headers))
@@ -76,7 +76,8 @@ def _check_action(route: HTTPRoute, *, delegate: bool) -> Iterator[Problem]:
                 yield Problem((name,), "MSH0131", f"{name} has no meaning together with {action}, since nothing is forwarded")
 
 
-def _check_match(match: HTTPMatchRequest) -> Iterator[Problem]:
+def check_match(match: HTTPMatchRequest) -> Iterator[Problem]:
+    """One condition on requests."""
     for name, value in (("uri", match.uri), ("scheme", match.scheme), ("method", match.method), ("authority", match.authority)):
         if value is not None:
             yield from under((name,), check_string_match(value))

@@ -1,0 +1,68 @@
+"""What a client is told of its limits: ``RateLimit``, ``RateLimit-Policy`` and ``retry-after``.
+
+draft-ietf-httpapi-ratelimit-headers-10: lists of structured fields (RFC 9651), one member a limit::
+
+    RateLimit-Policy: "per-caller";q=100;w=1
+    RateLimit: "per-caller";r=41;t=1
+
+``q`` requests in each window of ``w`` seconds; ``r`` are left now, and ``t`` seconds pass until there are more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import ceil
+from typing import NamedTuple
+
+from meshlib.model.rate_limit import Period, RateLimit
+
+POLICY = b"ratelimit-policy"
+LIMIT = b"ratelimit"
+RETRY_AFTER = b"retry-after"
+RETRY_PUSHBACK = b"grpc-retry-pushback-ms"
+"""How long clients of gRPC leave a method alone (gRFC A6)."""
+
+_DAY = 86_400
+_MOST = 999_999_999_999_999  # of an integer in a structured field
+_WINDOWS = {Period.DAY: _DAY, Period.MONTH: 30 * _DAY}
+
+
+class Told(NamedTuple):
+    """How one limit stands after the request.  `reset` in seconds."""
+
+    limit: RateLimit
+    left: int
+    reset: float
+
+
+def fields(told: Iterable[Told]) -> list[tuple[bytes, bytes]]:
+    """Of the limits that hold for a request; none: no fields."""
+    told = tuple(told)
+    if not told:
+        return []
+    policies = ", ".join(f'"{item.limit.name}";{_policy(item.limit)}' for item in told)
+    limits = ", ".join(
+        f'"{item.limit.name}";r={min(max(item.left, 0), _MOST)};t={min(ceil(item.reset), _MOST)}' for item in told
+    )
+    return [(POLICY, policies.encode("ascii")), (LIMIT, limits.encode("ascii"))]
+
+
+def retry_after(wait: float) -> list[tuple[bytes, bytes]]:
+    """RFC 9110 section 10.2.3 has whole seconds; rounded up, so that whoever waits so long may pass."""
+    return [(RETRY_AFTER, b"%d" % max(ceil(wait), 1))]
+
+
+def retry_pushback(wait: float) -> tuple[bytes, bytes]:
+    """The same for gRPC, in milliseconds."""
+    return RETRY_PUSHBACK, b"%d" % max(ceil(wait * 1000), 1)
+
+
+def _policy(limit: RateLimit) -> str:
+    """Windows are whole seconds: a shorter interval is told by what it makes in a second."""
+    if limit.quota is not None:
+        return f"q={min(limit.quota.requests, _MOST)};w={_WINDOWS[limit.quota.period]}"
+    assert limit.bucket is not None
+    bucket = limit.bucket
+    if bucket.interval >= 1:
+        return f"q={bucket.tokens};w={ceil(bucket.interval)}"
+    return f"q={max(int(bucket.per_second), 1)};w=1"

@@ -1,0 +1,164 @@
+"""What of a request decides the bucket that it is counted in.
+
+Who sends a request chooses its headers and its path.  So that no other spelling of the same request has a bucket of its own,
+values are compared without regard to case, paths in the reading that decodes the most, and a header that is there more than
+once, or holds a list, counts as one value for all who do that: which of the values the application will use, nobody knows.
+A value that is missing is a value like others.  Long ones are counted by their digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from meshlib.model.call import Call
+from meshlib.model.identity import SpiffeId
+from meshlib.model.inbound import Inspection
+from meshlib.model.rate_limit import Attribute, Descriptor
+from meshlib.policy.authorization_predicates import header_values
+from meshlib.policy.matching import header_values as values_of
+
+MISSING = ""
+SEVERAL = "(several)"
+"""Of a header with more than one value.  No value is like these two: they all begin with an equals sign or a number sign."""
+
+_LONGEST = 128
+_COMMAS = frozenset({b"user-agent", b"authorization", b"cookie", b"date", b"referer"})
+"""Headers whose commas are their own (RFC 9110): one value all the same."""
+
+Key = tuple[str, ...]
+KeyOf = Callable[["Limited"], Key]
+
+
+class Limited:
+    """A request as limits see it.  `call`: what matches are evaluated on; `paths`: further readings of its path."""
+
+    __slots__ = ("call", "caller", "claims", "inspection", "path", "paths", "remote_address", "route", "service")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.paths: tuple[str, ...] = ()
+        self.path = ""  # to be counted by; empty: that of the call
+        self.caller: SpiffeId | None = None
+        self.claims: Mapping[str, object] | None = None
+        self.remote_address = ""
+        self.route = ""
+        self.service = ""
+        self.inspection: Inspection | None = None
+
+    @classmethod
+    def called(cls, call: Call, route: str) -> Limited:
+        """A call that is about to be made."""
+        made = cls(call)
+        made.service = call.authority
+        made.route = route
+        return made
+
+    @classmethod
+    def served(cls, inspection: Inspection) -> Limited:
+        """A request that has come this far in the server's flow."""
+        request = inspection.request
+        call = Call(
+            request.method, inspection.authority, inspection.target.decode("ascii"), request.headers, host=inspection.host
+        )
+        made = cls(call)
+        readings = inspection.readings
+        if readings is not None:
+            made.paths = (*readings.paths, readings.decoded)
+            made.path = readings.decoded
+        connection = request.connection
+        made.caller = connection.peer.id if connection.peer is not None else None
+        made.claims = inspection.claims if inspection.metadata else None
+        made.remote_address = inspection.remote_address or connection.remote_address
+        made.inspection = inspection
+        return made
+
+    def headers(self, name: bytes) -> Sequence[bytes]:
+        """All values, as the application or the next hop gets them."""
+        if self.inspection is not None:
+            return header_values(self.inspection, name)
+        return values_of(self.call.headers, name)
+
+
+def compile_key(by: Sequence[Descriptor]) -> KeyOf:
+    """The parts in their order; without any, all requests have the same key."""
+    parts = tuple(_part(descriptor) for descriptor in by)
+    if not parts:
+        return lambda request: ()
+    return lambda request: tuple([part(request) for part in parts])
+
+
+def _part(descriptor: Descriptor) -> Callable[[Limited], str]:
+    if descriptor.kind == "header":
+        name = descriptor.value[0].encode("ascii")
+        return lambda request: _header(request.headers(name), name)
+    if descriptor.kind == "claim":
+        path = descriptor.value
+        return lambda request: _claim(request.claims, path)
+    if descriptor.kind == "constant":
+        text = descriptor.value[0]
+        return lambda request: text
+    assert descriptor.attribute is not None
+    return _ATTRIBUTES[descriptor.attribute]
+
+
+def _header(values: Sequence[bytes], name: bytes) -> str:
+    if not values:
+        return MISSING
+    if len(values) > 1 or (b"," in values[0] and name not in _COMMAS):
+        return SEVERAL
+    return _short("=" + values[0].strip().decode("latin-1").lower())
+
+
+def _claim(claims: Mapping[str, object] | None, path: Sequence[str]) -> str:
+    """Verified, so nobody chooses it for himself: compared as it is."""
+    value: object = claims
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if value is None:
+        return MISSING
+    return _short(f"={value}" if isinstance(value, str) else json.dumps(value, sort_keys=True))
+
+
+def _path(request: Limited) -> str:
+    path = request.path or request.call.path.partition("?")[0]
+    return _short(path.lower())
+
+
+def _caller(request: Limited) -> str:
+    return str(request.caller) if request.caller is not None else MISSING
+
+
+def _namespace(request: Limited) -> str:
+    return f"{request.caller.trust_domain}/{request.caller.namespace}" if request.caller is not None else MISSING
+
+
+def _address(request: Limited) -> str:
+    """One machine may have all addresses of an IPv6 network (/64)."""
+    try:
+        address = ip_address(request.remote_address)
+    except ValueError:
+        return MISSING
+    if isinstance(address, IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped) if mapped is not None else str(ip_network((int(address), 64), strict=False))
+    return str(address)
+
+
+def _short(value: str) -> str:
+    if len(value) <= _LONGEST:
+        return value
+    return f"#{blake2b(value.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
+_ATTRIBUTES: Mapping[Attribute, Callable[[Limited], str]] = {
+    Attribute.SERVICE: lambda request: request.service,
+    Attribute.ROUTE: lambda request: request.route,
+    Attribute.METHOD: lambda request: _short(request.call.method),
+    Attribute.PATH: _path,
+    Attribute.CALLER: _caller,
+    Attribute.CALLER_NAMESPACE: _namespace,
+    Attribute.REMOTE_ADDRESS: _address,
+}
