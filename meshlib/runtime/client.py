@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 
 from meshlib import errors
 from meshlib.errors import TimeoutName
-from meshlib.flow.client import ClientFlow, Lease, Served, client_flow
+from meshlib.flow.client import ClientFlow, client_flow
 from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt
 from meshlib.flow.destination import Destination
 from meshlib.flow.limiting import Limiting
 from meshlib.flow.record import CallRecord
+from meshlib.flow.served import Lease, Served
 from meshlib.model.call import Call
 from meshlib.model.inbound import RequestContext
 from meshlib.model.outcome import Outcome, Reset
@@ -94,7 +95,7 @@ class Client:
         self._lock = threading.Lock()
         self._pools = surroundings.network(tls)
         self.limiting = Limiting(self._lock, self._clock)
-        self.destinations = Destinations(self._lock, self._rng, self._pools.drain, self.limiting)
+        self.destinations = Destinations(self._lock, self._rng, self._pools.drain, self.limiting, clock=self._clock)
         self.mirroring = Mirroring(self._pools, self._lock, self._rng, self._clock)
 
     # --- calls

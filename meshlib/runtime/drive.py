@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 
-from meshlib.flow.client import ClientFlow, Served
+from meshlib.flow.client import ClientFlow
 from meshlib.flow.commands import Attempt
+from meshlib.flow.served import Served
 from meshlib.model.outcome import Outcome
 
 Lock = AbstractContextManager[object]

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from meshlib import errors
-from meshlib.flow.client import ClientFlow, Served
+from meshlib.flow.client import ClientFlow
 from meshlib.flow.commands import Attempt, Command, Sleep
+from meshlib.flow.served import Served
 from meshlib.model.call import Overrides
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.request import Request, Timeouts

@@ -19,9 +19,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from meshlib import errors
-from meshlib.flow.client import ClientFlow, Served, client_flow
+from meshlib.flow.client import ClientFlow, client_flow
 from meshlib.flow.commands import Attempt, Copy
 from meshlib.flow.record import CallRecord
+from meshlib.flow.served import Served
 from meshlib.model.outcome import Outcome
 from meshlib.policy.rng import Rng
 from meshlib.runtime.drive import Lock, adrive

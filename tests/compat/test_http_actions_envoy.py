@@ -11,10 +11,11 @@ import httpx
 import pytest
 from google.protobuf.message import Message
 
-from meshlib.flow.client import Served, client_flow
+from meshlib.flow.client import client_flow
 from meshlib.flow.commands import Attempt
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
+from meshlib.flow.served import Served
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
 from meshlib.model.outcome import Outcome

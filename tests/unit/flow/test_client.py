@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from meshlib import errors
-from meshlib.flow.client import Served, client_flow
+from meshlib.flow.client import client_flow
 from meshlib.flow.commands import EXPECTED_TIMEOUT, Attempt, Sleep
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
+from meshlib.flow.served import Served
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call, Overrides
 from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery

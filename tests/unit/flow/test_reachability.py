@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from meshlib import errors
-from meshlib.flow.client import ClientFlow, Served, client_flow
+from meshlib.flow.client import ClientFlow, client_flow
 from meshlib.flow.commands import Attempt, Sleep
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
+from meshlib.flow.served import Served
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
 from meshlib.model.cluster import LbPolicy
