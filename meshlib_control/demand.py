@@ -14,6 +14,7 @@ from meshlib_control import compile as compiler
 from meshlib_control.compile import Affected, Node, Scope, World
 from meshlib_control.compile.hosts import split_authority
 from meshlib_control.compile.names import parse_cluster_name
+from meshlib_control.compile.view import reached_services
 from meshlib_control.config.kinds import DestinationRule, VirtualService
 from meshlib_control.config.model import ConfigSet
 
@@ -58,7 +59,7 @@ class DemandingCompiler:
 
 def _asked_hosts(world: World, scope: Scope, type_url: str, names: Iterable[str] | None) -> Iterator[str]:
     if names is None:
-        yield from (service.host for service in world.services.visible(scope.namespace))
+        yield from (service.host for service in reached_services(world, scope))
         return
     for name in names:
         if type_url == LISTENER:

@@ -30,6 +30,7 @@ from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http2, is_tls, port_of
 from meshlib_control.compile.tls import Destination, Security, raw_socket, security, tls_socket
+from meshlib_control.compile.view import reached, reached_services
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import ConnectionPool, HTTPSettings, RetryBudget, TCPSettings
 from meshlib_control.config.mtls import MTLS_MODE
@@ -49,7 +50,7 @@ _Cluster = cluster_pb2.Cluster
 
 def cluster_names(world: World, scope: Scope) -> Iterator[str]:
     """Names of all clusters: of each service's ports, with and without subsets, then those for outside hosts."""
-    for service in world.services.visible(scope.namespace):
+    for service in reached_services(world, scope):
         rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
         subsets = sorted(rule.subsets or ()) if rule else []
         for port in service.ports:
@@ -100,7 +101,7 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
 
 def _upstream(world: World, scope: Scope, name: str) -> _Upstream | None:
     parsed = parse_cluster_name(name)
-    service = world.services.find(parsed.host, scope.namespace) if parsed else None
+    service = reached(world, scope, parsed.host, parsed.port) if parsed else None
     port = port_of(service, parsed.port) if parsed and service else None
     if parsed is None or service is None or port is None or not is_served(scope, service, port):
         return None

@@ -17,6 +17,7 @@ from meshlib_control.compile.node import Flavour, Scope
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import instance_port, is_tls, port_of
 from meshlib_control.compile.tls import speaks_mtls
+from meshlib_control.compile.view import reached
 from meshlib_control.compile.world import World
 from meshlib_control.config.mtls import MTLS_MODE
 
@@ -69,7 +70,7 @@ def is_eds(service: Service, port: Port) -> bool:
 def load_assignment(world: World, scope: Scope, name: str) -> endpoint_pb2.ClusterLoadAssignment | None:
     """The EDS resource of a cluster; None: it has none.  A cluster without instances has an empty one."""
     parsed = parse_cluster_name(name)
-    service = world.services.find(parsed.host, scope.namespace) if parsed else None
+    service = reached(world, scope, parsed.host, parsed.port) if parsed else None
     port = port_of(service, parsed.port) if parsed and service else None
     if parsed is None or service is None or port is None or not is_served(scope, service, port):
         return None

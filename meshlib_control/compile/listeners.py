@@ -16,6 +16,7 @@ from meshlib_control.compile.names import HTTP_PROXY, INBOUND_PREFIX, VIRTUAL_OU
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.routes import outside_host, route_names, virtual_host
+from meshlib_control.compile.view import called
 from meshlib_control.compile.world import World
 
 PROXY_ADDRESS: Final = "127.0.0.1"
@@ -50,7 +51,7 @@ def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | N
     if name.startswith(INBOUND_PREFIX):
         return inbound_listener(world, scope, name)
     if scope.flavour == "meshlib" and name == VIRTUAL_OUTBOUND:
-        return _outside(world)
+        return _outside(world, scope)
     routes = _route_name(world, scope, name)
     if routes is None:
         return None
@@ -72,11 +73,11 @@ def shortest_alias(world: World, scope: Scope, host: str, port: int) -> str:
 
 
 def _route_name(world: World, scope: Scope, authority: str) -> str | None:
-    called = split_authority(authority, _DEFAULT_PORT)
-    if called is None:
+    asked = split_authority(authority, _DEFAULT_PORT)
+    if asked is None:
         return None
-    name, port = called
-    service = world.services.called(name, scope.namespace)
+    name, port = asked
+    service = called(world, scope, name)
     # A host that only a VirtualService knows may be called by its short forms as well.
     hosts = (service.host,) if service else (name, *world.services.completions(name, scope.namespace))
     for host in hosts:
@@ -85,11 +86,11 @@ def _route_name(world: World, scope: Scope, authority: str) -> str | None:
     return None
 
 
-def _outside(world: World) -> listener_pb2.Listener:
+def _outside(world: World, scope: Scope) -> listener_pb2.Listener:
     manager = _manager(VIRTUAL_OUTBOUND)
     manager.route_config.name = VIRTUAL_OUTBOUND
     manager.route_config.validate_clusters.value = False
-    manager.route_config.virtual_hosts.append(outside_host(world))
+    manager.route_config.virtual_hosts.append(outside_host(world, scope))
     return _api_listener(VIRTUAL_OUTBOUND, manager)
 
 

@@ -26,8 +26,8 @@ from meshlib_control.compile.rate_limits import set_call_limits
 from meshlib_control.compile.retry_policy import duration, for_grpc, for_meshlib, retry_policy
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http, port_of
-from meshlib_control.compile.virtual_services import Routing
 from meshlib_control.compile.view import allows_outside, egress_of, routed_hosts, routings, seen, seen_services
+from meshlib_control.compile.virtual_services import Routing
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import Destination, HTTPMatchRequest, HTTPRetry, HTTPRoute
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from meshlib_control.catalog.model import Instance, Port, Service
 from meshlib_control.compile.hosts import is_wildcard, most_specific
@@ -39,6 +40,12 @@ def instance_port(instance: Instance, port: Port) -> int:
     return instance.ports.get(port.name) or port.target or instance.port or port.number
 
 
+class Sight(Protocol):
+    """What limits which of the exported services are seen (`compile.sidecars.Egress`)."""
+
+    def sees(self, service: Service, port: int | None = None, /) -> bool: ...
+
+
 class Services:
     """All services, by host.  Where several namespaces declare a host, a caller's own comes first, then the oldest."""
 
@@ -57,31 +64,31 @@ class Services:
         self._hosts = tuple(sorted(self._by_host))
         self.hosts: Mapping[str, tuple[Service, ...]] = self._by_host
 
-    def find(self, host: str, namespace: str) -> Service | None:
+    def find(self, host: str, namespace: str, sight: Sight | None = None) -> Service | None:
         """The service of exactly this host that `namespace` sees."""
-        return _visible(self._by_host.get(host, ()), namespace)
+        return _visible(self._by_host.get(host, ()), namespace, sight)
 
-    def covering(self, host: str, namespace: str) -> Service | None:
+    def covering(self, host: str, namespace: str, sight: Sight | None = None) -> Service | None:
         """The service of this host, or of the narrowest wildcard that covers it."""
-        found = self.find(host, namespace)
+        found = self.find(host, namespace, sight)
         if found is None and (pattern := most_specific(self._wildcards, host)) is not None:
-            return self.find(pattern, namespace)
+            return self.find(pattern, namespace, sight)
         return found
 
-    def called(self, name: str, namespace: str) -> Service | None:
+    def called(self, name: str, namespace: str, sight: Sight | None = None) -> Service | None:
         """The service that a process in `namespace` means by `name`: any of `aliases`, or a name under a wildcard."""
-        if found := self.find(name, namespace):
+        if found := self.find(name, namespace, sight):
             return found
-        if found := _visible(self._by_address.get(name, ()), namespace):
+        if found := _visible(self._by_address.get(name, ()), namespace, sight):
             return found
         for host in self.completions(name, namespace):
-            if found := self.find(host, namespace):
+            if found := self.find(host, namespace, sight):
                 return found if name in self.aliases(found, namespace) else None
-        return self.covering(name, namespace)
+        return self.covering(name, namespace, sight)
 
-    def visible(self, namespace: str) -> tuple[Service, ...]:
+    def visible(self, namespace: str, sight: Sight | None = None) -> tuple[Service, ...]:
         """One service a host, ordered by host."""
-        found = (_visible(self._by_host[host], namespace) for host in self._hosts)
+        found = (_visible(self._by_host[host], namespace, sight) for host in self._hosts)
         return tuple(service for service in found if service is not None)
 
     def completions(self, name: str, namespace: str) -> tuple[str, ...]:
@@ -117,10 +124,10 @@ class Services:
         return tuple(names)
 
 
-def _visible(services: tuple[Service, ...], namespace: str) -> Service | None:
+def _visible(services: tuple[Service, ...], namespace: str, sight: Sight | None) -> Service | None:
     fallback: Service | None = None
     for service in services:
-        if is_exported(service.export_to, service.namespace, namespace):
+        if is_exported(service.export_to, service.namespace, namespace) and (sight is None or sight.sees(service)):
             if service.namespace == namespace:
                 return service
             fallback = fallback or service

@@ -70,6 +70,11 @@ class VirtualServices:
         for pattern in sorted(patterns, key=lambda pattern: (-len(pattern), pattern)):
             yield from _precedence(self._wildcard[pattern], namespace)
 
+    def visible(self, namespace: str) -> Iterator[Routing]:
+        """All that are exported to `namespace`; one with several hosts as often."""
+        for routings in (*self._exact.values(), *self._wildcard.values()):
+            yield from _precedence(routings, namespace)
+
     def exact_hosts(self, namespace: str) -> tuple[str, ...]:
         """Host names, no wildcards and addresses, that some visible resource routes."""
         return tuple(
