@@ -54,7 +54,8 @@ class Bench:
 
     def get(self, number: int, *statuses: int) -> bool:
         host = self.cluster.host(number)
-        return any([self.detector.learn(host, Outcome(self.now, status=status), self.rng) for status in statuses])
+        ejected = [self.detector.learn(host, Outcome(self.now, status=status), self.rng) for status in statuses]
+        return any(ejected)
 
     def lose(self, number: int, kind: Reset, times: int) -> None:
         for _ in range(times):
@@ -129,7 +130,9 @@ def test_gateway_errors_are_detected_and_not_enforced_by_default() -> None:
 
 
 def test_gateway_errors_are_enforced_if_asked_for() -> None:
-    bench = Bench(replace(EVERYBODY, consecutive_5xx=100, consecutive_gateway_failure=2, enforcing_consecutive_gateway_failure=100))
+    bench = Bench(
+        replace(EVERYBODY, consecutive_5xx=100, consecutive_gateway_failure=2, enforcing_consecutive_gateway_failure=100)
+    )
     bench.lose(0, Reset.TIMEOUT, 2)  # each a 504
     assert bench.ejected == [0]
     assert bench.detector.stats["ejections_enforced_consecutive_gateway_failure"] == 1
@@ -185,15 +188,9 @@ def test_an_interval_counts_from_zero() -> None:
     assert not bench.tick(1.0)
 
 
-@pytest.mark.parametrize(
-    ("config", "bench"),
-    [
-        ("too little", {"volume": 19}),
-        ("too few", {"size": 4}),
-    ],
-)
-def test_too_little_is_not_judged(config: str, bench: dict[str, int]) -> None:
-    assert not loaded(RATES, **bench).tick(1.0), config
+@pytest.mark.parametrize(("volume", "size"), [(19, 5), (20, 4)])
+def test_too_few_requests_or_hosts_are_not_judged(volume: int, size: int) -> None:
+    assert not loaded(RATES, volume=volume, size=size).tick(1.0)
 
 
 PERCENTAGE = replace(RATES, enforcing_success_rate=0, enforcing_failure_percentage=100)
