@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from meshlib.flow.destination import Destination
 from meshlib.flow.limiting import CallLimits, Limiting
 from meshlib.flow.upstream import Upstream
+from meshlib.model.route import Forward
 from meshlib.model.snapshot import Snapshot, Target
 from meshlib.policy.balancing import Host
 from meshlib.policy.rng import Rng
 from meshlib.runtime.dns import Resolver, is_dns
 from meshlib.runtime.drive import Lock
+from meshlib.runtime.whereabouts import Whereabouts
 
 logger = logging.getLogger("meshlib")
 
@@ -25,14 +27,24 @@ class Destinations:
     `gone` is called, outside of the lock, with the hosts that left an upstream.
     """
 
-    def __init__(self, lock: Lock, rng: Rng, gone: Callable[[list[Host]], None], limiting: Limiting | None = None) -> None:
+    def __init__(
+        self,
+        lock: Lock,
+        rng: Rng,
+        gone: Callable[[list[Host]], None],
+        limiting: Limiting | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`limiting`: of calls; None: the state of rate limits is this object's own."""
+        self.whereabouts = Whereabouts()
         self.limiting = limiting or Limiting(lock, time.monotonic)
         self.current: Mapping[str, Destination] = {}
         self.upstreams: dict[str, Upstream] = {}
         self.follow_upstreams: Callable[[Iterable[Upstream]], None] | None = None  # hears of all after each change
         self._lock = lock
         self._rng = rng
+        self._clock = clock
         self._gone = gone
         self._snapshot = Snapshot()
         self._resolver = Resolver(self._resolved)
@@ -43,6 +55,7 @@ class Destinations:
         with self._publishing:
             self._snapshot = snapshot
             self._take_over(snapshot)
+        self.whereabouts.look_around(snapshot)
 
     def close(self) -> None:
         """Resolve no more names."""
@@ -58,12 +71,14 @@ class Destinations:
         raw = {name: config for target in snapshot.targets.values() for name, config in target.clusters.items()}
         configs = {name: self._resolver.expand(config) for name, config in raw.items()}
         self._resolver.keep({endpoint.address for config in raw.values() for endpoint in config.endpoints if is_dns(config)})
+        place, now = self.whereabouts.place(snapshot), self._clock()
         with self._lock:
             for name, config in configs.items():
                 upstream = self.upstreams.get(name)
                 if upstream is None:
                     upstream = self.upstreams[name] = Upstream(name)
-                gone += upstream.update(config, self._rng)
+                upstream.move(place, self._rng, now)
+                gone += upstream.update(config, self._rng, now)
             for name in self.upstreams.keys() - configs.keys():
                 gone += self.upstreams.pop(name).hosts.values()
         if self.follow_upstreams is not None:
@@ -85,8 +100,17 @@ class Destinations:
         try:
             limits = target.virtual_host.limits
             checks = CallLimits(limits, self.limiting) if limits is not None else None
-            return Destination(target, {name: self.upstreams[name] for name in target.clusters}, checks)
+            upstreams = {name: self.upstreams[name] for name in target.clusters}
+            return Destination(target, upstreams, checks, address=self._address(target))
         except ValueError as error:
             # The decoder refuses what cannot be compiled; should one slip through, the last good routes stay.
             logger.error("routes of %s cannot be compiled, keeping the ones before: %s", authority, error)
             return before
+
+    def _address(self, target: Target) -> str:
+        """This process's own, if calls are placed by it."""
+        actions = [route.action for route in target.virtual_host.routes]
+        by_source = any(
+            policy.kind == "source_ip" for action in actions if isinstance(action, Forward) for policy in action.hash_policies
+        )
+        return self.whereabouts.address if by_source else ""

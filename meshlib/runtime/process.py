@@ -23,6 +23,7 @@ from meshlib.runtime.listening import Listening
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
+from meshlib.runtime.whereabouts import Whereabouts
 
 
 class Link(Control, Protocol):
@@ -71,7 +72,8 @@ class Process:
         self.link = link
         self.identity = identity
         self.tls = TlsContexts(identity) if identity is not None else None
-        self.client = Client(link, tls=self.tls, surroundings=surroundings)
+        self.client = (surroundings.client or Client)(link, tls=self.tls, surroundings=surroundings)
+        self.client.destinations.whereabouts = Whereabouts(settings, link.request)
         self._health_checking = HealthChecking(self.client.lock, surroundings.rng(), self.client.clock, self.tls)
         if surroundings.network is REAL.network:  # endpoints of a simulation cannot be probed
             self.client.destinations.follow_upstreams = self._health_checking.follow
