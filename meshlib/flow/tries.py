@@ -9,6 +9,7 @@ from meshlib import errors
 from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt, Command, Sleep
 from meshlib.flow.destination import Plan
 from meshlib.flow.failing import fail, reset_error
+from meshlib.flow.guarding import admit, in_vain, settle
 from meshlib.flow.record import CallRecord
 from meshlib.flow.served import Lease, Served
 from meshlib.flow.upstream import Upstream
@@ -16,6 +17,7 @@ from meshlib.model.call import Call, Overrides
 from meshlib.model.outcome import UNREACHED, Outcome
 from meshlib.model.route import RetryPolicy
 from meshlib.policy.balancing import Host
+from meshlib.policy.guard import Guard
 from meshlib.policy.retrying import Retry, backoff, strategy_wait
 from meshlib.policy.rng import Rng
 
@@ -52,6 +54,7 @@ class Tries:
         call, upstream, record, retry = self._call, self._upstream, self._record, self._retry
         now = call.started
         tried: list[Host] = []
+        last: tuple[Host, Attempt, Outcome] | None = None
         holds_retry = False
         lease: Lease | None = None
         upstream.active += 1
@@ -60,12 +63,20 @@ class Tries:
                 host = self._pick_again(tried, rng, now) if tried else upstream.pick((), 0, rng, now, self._hash)
                 if host is None:
                     raise self._nobody()
+                guards, began = upstream.guards, now
+                if guards and (refused := admit(guards, now, rng)) is not None:
+                    served = self._kept_away(refused, last, now)
+                    lease = served.lease
+                    return served
                 attempt = self._attempt(host, now)
                 host.active += 1
                 host.total += 1
                 record.tried(host)
                 try:
                     outcome: Outcome = yield attempt  # type: ignore[assignment]  # what comes back for an Attempt
+                    if guards:
+                        settle(guards, outcome, began)
+                        guards = ()
                     if outcome.reset is not None or upstream.attentive:
                         upstream.learn(host, outcome, rng)
                     if holds_retry:
@@ -76,18 +87,16 @@ class Tries:
                     if retry is not None and retry.wants(outcome, call.method, unsent_only=call.inherited_attempt > 1):
                         pause = self._pause(retry, outcome, rng)
                     if pause is None:
-                        if outcome.reset is not None:
-                            raise reset_error(outcome, record, call)
-                        record.status = outcome.status
-                        if outcome.complete:
-                            return Served(outcome, None)
-                        lease = Lease(upstream, host)
-                        limit = (self._deadline, self._deadline_name) if attempt.deadline_name == "per_try" else None
-                        return Served(outcome, lease, limit=limit)
+                        served = self._end(host, attempt, outcome)
+                        lease = served.lease
+                        return served
                 finally:
+                    if guards:  # the call was given up
+                        settle(guards, None, began)
                     if lease is None:
                         host.active -= 1
                 tried.append(host)
+                last = host, attempt, outcome
                 if outcome.reset not in UNREACHED:
                     upstream.active_retries += 1
                     holds_retry = True
@@ -99,6 +108,28 @@ class Tries:
                 upstream.active_retries -= 1
             if lease is None:  # complete, failed, or closed by the driver: the caller gave up
                 upstream.active -= 1
+
+    def _end(self, host: Host, attempt: Attempt, outcome: Outcome) -> Served:
+        """The call ends with this outcome; raises the error that stands for a reset."""
+        if outcome.reset is not None:
+            raise reset_error(outcome, self._record, self._call)
+        self._record.status = outcome.status
+        if outcome.complete:
+            return Served(outcome, None)
+        limit = (self._deadline, self._deadline_name) if attempt.deadline_name == "per_try" else None
+        return Served(outcome, Lease(self._upstream, host), limit=limit)
+
+    def _kept_away(self, refused: tuple[Guard, str], last: tuple[Host, Attempt, Outcome] | None, now: float) -> Served:
+        """A guard lets no attempt through: what the last one came to stands; without one there is nothing but the refusal."""
+        guard, reason = refused
+        if last is None:
+            more = {"retry_after": after} if (after := guard.retry_after(now)) else {}
+            raise fail(guard.error, f"nothing was sent to {self._upstream.name}: {reason}", self._record, **more)
+        self._record.flag(guard.error.flag)
+        served = self._end(*last)
+        if served.lease is not None:
+            last[0].active += 1
+        return served
 
     def _pick_again(self, tried: list[Host], rng: Rng, now: float) -> Host | None:
         assert self._retry is not None
@@ -142,7 +173,11 @@ class Tries:
                 record.flag("URX")
                 return None
             pause = wait
-        if self._deadline is not None and outcome.at + pause >= self._deadline:
+        at = outcome.at + pause
+        if self._deadline is not None and at >= self._deadline:
+            return None
+        if upstream.guards and in_vain(upstream.guards, at):
+            record.flag("UO")
             return None
         return pause
 

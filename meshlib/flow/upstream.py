@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from meshlib.flow.guarding import guards_of
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
 from meshlib.model.outcome import UNREACHED, Outcome
@@ -94,6 +95,7 @@ class Upstream:
         self.hosts = hosts
         self.detector = detector_for(self.detector, self, cluster.outlier_detection, now)
         self.due = self.detector.due if self.detector is not None else NEVER
+        self.guards = guards_of(self, rng)
         self.reachability.keep(hosts.values())
         self._attend()
         self.health_changed(rng, now)

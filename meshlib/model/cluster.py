@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from meshlib.model.endpoint import OVERPROVISIONING, Endpoint
+from meshlib.model.resilience import Resilience
 
 UNLIMITED = 2**32 - 1
 """Istio writes this where Envoy's own default of 1024 (or 3 retries) would be."""
@@ -219,3 +220,4 @@ class Cluster:
     # True: `tls` holds only for endpoints with `mtls` (Istio's auto mTLS, Envoy's transport_socket_matches); the others are
     # called in plaintext.  False: for all.
     auto_mtls: bool = False
+    resilience: Resilience | None = None

@@ -80,20 +80,31 @@ class Window:
 class FailureRateBreaker:
     """A `Guard` of one cluster.
 
-    ``rejected`` counts attempts that it kept away, ``opened`` how often it opened, ever.  ``moved``, if set, is told each
-    change of ``state``.
+    ``rejected`` counts attempts that it kept away, ``opened`` how often it opened, ever; ``followers`` are told each change of
+    ``state``.
 
     Every attempt belongs to the period that it began in: what was under way before an opening does not count among the probes
     after it.  `_since` is where the present period begins.
     """
 
-    __slots__ = ("_duration", "_probing", "_since", "_succeeded", "_window", "moved", "opened", "policy", "rejected", "state")
+    __slots__ = (
+        "_duration",
+        "_probing",
+        "_since",
+        "_succeeded",
+        "_window",
+        "followers",
+        "opened",
+        "policy",
+        "rejected",
+        "state",
+    )
 
     error: ClassVar[type[errors.CallError]] = errors.CircuitOpen
 
-    def __init__(self, policy: CircuitBreaker, moved: Moved | None = None) -> None:
+    def __init__(self, policy: CircuitBreaker, *followers: Moved) -> None:
         self.policy = policy
-        self.moved = moved
+        self.followers = list(followers)
         self.state = State.CLOSED
         self.opened = 0
         self.rejected = 0
@@ -182,5 +193,6 @@ class FailureRateBreaker:
 
     def _move(self, state: State, now: float) -> None:
         before, self.state = self.state, state
-        if before is not state and self.moved is not None:
-            self.moved(before, state, now)
+        if before is not state:
+            for follower in self.followers:
+                follower(before, state, now)
