@@ -307,6 +307,35 @@ _ROWS = (
         "`jwks` holds the private part of a key. It is not handed out, but whoever reads the configuration can sign tokens.",
         "Replace the key, and give its public part only.",
     ),
+    # Balancing: balancers that do less, or something else, than they look like.
+    Code(
+        "MSH0351",
+        WARNING,
+        "locality without outlier detection",
+        "Priorities by locality or labels are used only where failing endpoints are noticed, as in Istio.",
+        "Add `outlierDetection` to the same policy; an empty one has Istio's defaults.",
+    ),
+    Code(
+        "MSH0352",
+        INFO,
+        "one address for all",
+        "`useSourceIp` hashes the address of the calling process, which is the same for all of its requests.",
+        "Hash what distinguishes requests, such as a header; nothing, if each process should keep to one endpoint.",
+    ),
+    Code(
+        "MSH0353",
+        INFO,
+        "hash that gRPC's own clients cannot do",
+        "gRPC clients that use xds:/// themselves hash headers only.",
+        "Hash a header, or call through meshlib.",
+    ),
+    Code(
+        "MSH0354",
+        INFO,
+        "consistent hash behind a split",
+        "A destination is drawn by weight first, then an endpoint of it is chosen by the hash.",
+        "Match on what is hashed, so that each caller has one destination; nothing, if each destination may see all of them.",
+    ),
     # Authorization: policies that protect less, or let in less, than they look like.
     Code(
         "MSH0321",
@@ -401,6 +430,58 @@ _ROWS = (
         "A ResiliencePolicy counts only in the namespace of the caller, of the service, or in the root namespace.",
         "Move it to the namespace of the service, or of its callers.",
     ),
+    # What rules do with requests.
+    Code(
+        "MSH0361",
+        WARNING,
+        "no such delegate",
+        "A rule leads to a VirtualService without hosts that is not there. Requests go on to the next rule.",
+        "Create the delegate, or correct its name and namespace.",
+    ),
+    Code(
+        "MSH0362",
+        WARNING,
+        "delegate beyond the rule",
+        "A rule of a delegate is not within the conditions of the rule that leads to it. Two expressions are never compared.",
+        "Narrow the delegate's match, or widen that of the rule.",
+    ),
+    Code("MSH0363", INFO, "delegate that nobody uses", "No rule leads to it.", "Name it in a rule, give it hosts, or remove it."),
+    Code(
+        "MSH0364",
+        WARNING,
+        "fault for no request",
+        "Istio injects a fault without a percentage into no request.",
+        "Give it a percentage.",
+    ),
+    Code(
+        "MSH0365",
+        INFO,
+        "retry condition without effect",
+        "The condition needs something that a VirtualService cannot say.",
+        "Remove it.",
+    ),
+    Code(
+        "MSH0366",
+        WARNING,
+        "requests that nobody here sends",
+        "With the resolution NONE the application's own transport makes the call, which does not know of the rule.",
+        "Give the ServiceEntry the resolution STATIC or DNS.",
+    ),
+    Code(
+        "MSH0367",
+        INFO,
+        "gRPC calls are not copied",
+        "Messages of a gRPC channel are written by gRPC itself, and cannot be sent twice.",
+        "Nothing, or mirror in the service itself.",
+    ),
+    Code(
+        "MSH0368",
+        WARNING,
+        "any origin with credentials",
+        "The origin that asks is sent back to it as the one that is allowed, and so are cookies: the same-origin rule is gone.",
+        "Name the origins, or leave allowCredentials out.",
+    ),
+    Code("MSH0369", INFO, "no origin is allowed", "A corsPolicy without origins lets no browser in.", "Give allowOrigins."),
 )
 
 CODES = {row.id: row for row in _ROWS}

@@ -43,6 +43,10 @@ def _true(value: object) -> bool:
     return value is True
 
 
+def _present(value: object) -> bool:
+    return value is not None
+
+
 def _zero(value: object) -> bool:
     return value == 0 and value is not False
 
@@ -147,7 +151,7 @@ _LOAD_BALANCER = (
         )
         for field in ("minimumRingSize", "ringHash.minimumRingSize")
     ),
-    Row("backendUtilization", "endpoints are not asked for their load; use LEAST_REQUEST, which follows it"),
+    Row("backendUtilization", "endpoints are not asked for their load; use LEAST_REQUEST, which follows it", _present),
     Row("warmup.aggression", "it is the inverse of an exponent; 1 rises evenly, more rises faster at first", _zero, "`0`"),
 )
 

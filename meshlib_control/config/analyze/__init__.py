@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from meshlib_control.config.analyze.actions import check_actions
 from meshlib_control.config.analyze.authorization import check_authorization
+from meshlib_control.config.analyze.balancing import check_balancing
+from meshlib_control.config.analyze.delegates import check_delegates
 from meshlib_control.config.analyze.effects import check_effects
 from meshlib_control.config.analyze.landscape import Instances, Issue, KnownPort, KnownService, Landscape, Services
 from meshlib_control.config.analyze.mtls import check_mtls
@@ -37,6 +40,9 @@ def analyze(
     issues = [
         *check_references(land),
         *check_effects(land, grpc_clients=grpc_clients),
+        *check_delegates(land),
+        *check_actions(land),
+        *check_balancing(land, grpc_clients=grpc_clients),
         *check_mtls(land, grpc_clients=grpc_clients),
         *check_authorization(land),
     ]

@@ -31,9 +31,9 @@ class HTTPCookie(Element, frozen=True):
     name: str
     """Its name."""
     path: str | None = None
-    """Its path."""
+    """Path of a generated cookie."""
     ttl: DurationOrZero | None = None
-    """Its life; a cookie is generated when this is given."""
+    """Life of a generated cookie; `0s`: as long as the session. Unless given, none is generated."""
     attributes: tuple[CookieAttribute, ...] = ()
     """Further attributes."""
 
@@ -42,18 +42,18 @@ class RingHash(Element, frozen=True):
     """The ketama ring."""
 
     minimum_ring_size: UInt64 | None = None
-    """Smallest number of points."""
+    """Smallest number of points: 1024 unless given."""
 
 
 class MagLev(Element, frozen=True):
     """The Maglev table."""
 
     table_size: UInt64 | None = None
-    """Number of entries, a prime."""
+    """Number of entries, a prime such as 65537."""
 
 
 class ConsistentHash(Element, frozen=True):
-    """Requests with the same key go to the same endpoint."""
+    """Requests with the same key go to the same endpoint, the one that Envoy would choose. Those without are spread."""
 
     at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"),
@@ -61,15 +61,15 @@ class ConsistentHash(Element, frozen=True):
     )
 
     http_header_name: str | None = None
-    """Hash a header."""
+    """Hash a header, all of its values."""
     http_cookie: HTTPCookie | None = None
     """Hash a cookie."""
     use_source_ip: bool | None = None
-    """Hash the caller's address."""
+    """Hash the caller's address, which a process has one of."""
     http_query_parameter_name: str | None = None
     """Hash a query parameter."""
     ring_hash: RingHash | None = None
-    """By a ketama ring."""
+    """By a ketama ring, the default."""
     maglev: MagLev | None = None
     """By a Maglev table."""
     minimum_ring_size: UInt64 | None = None
@@ -80,9 +80,9 @@ class LocalityDistribute(Element, frozen=True):
     """How traffic of one locality is spread."""
 
     from_: str | None = field(name="from", default=None)
-    """Locality of the caller."""
+    """Locality of the caller, `region/zone/subzone`; the end may be left out or be `*`."""
     to: dict[str, UInt32] = {}
-    """Locality to weight."""
+    """Locality to weight, 100 together; endpoints elsewhere get nothing."""
 
 
 class LocalityFailover(Element, frozen=True):
@@ -98,26 +98,29 @@ class LocalityLbSetting(Element, frozen=True):
     """Preference by locality."""
 
     distribute: tuple[LocalityDistribute, ...] = ()
-    """Explicit weights."""
+    """Explicit weights, instead of an order; the first that covers the caller holds."""
     failover: tuple[LocalityFailover, ...] = ()
-    """Explicit order of regions."""
+    """Where calls go after the caller's own region: any other unless given. Needs `outlierDetection`."""
     failover_priority: tuple[str, ...] = ()
-    """Labels that decide the order."""
+    """Labels that decide the order, the first one most: endpoints with the caller's value come first, or with that of
+    `key=value`. `topology.kubernetes.io/region`, `topology.kubernetes.io/zone` and `topology.istio.io/subzone` are parts of the
+    locality. Needs `outlierDetection`."""
     enabled: bool | None = None
-    """Off when false."""
+    """Off when false. With `outlierDetection` the caller's sub-zone, zone and region come first unless something else is
+    given."""
 
 
 class ZoneAwareLbSetting(Element, frozen=True):
-    """Preference for the caller's zone."""
+    """Preference for the caller's zone, as far as its endpoints have room."""
 
     enabled: bool | None = None
     """Off when false."""
     failover: tuple[LocalityFailover, ...] = ()
-    """Explicit order of regions."""
+    """Where calls go after the caller's own region: any other unless given."""
     failover_priority: tuple[str, ...] = ()
-    """Labels that decide the order."""
+    """Labels that decide the order, as in `localityLbSetting`."""
     min_cluster_size: PositiveUInt32 | None = None
-    """Fewer endpoints than this switch it off."""
+    """Fewer healthy endpoints in the caller's region than this switch it off: 6 unless given."""
 
 
 class BackendUtilization(Element, frozen=True):
@@ -141,9 +144,9 @@ class Warmup(Element, frozen=True):
     duration: Duration
     """How long it lasts."""
     minimum_percent: PercentDouble | None = None
-    """Share at the start."""
+    """Share at the start, in percent of the full one: 10 unless given."""
     aggression: NonNegativeDouble | None = None
-    """Shape of the rise."""
+    """Shape of the rise: 1, the default, is even; more rises faster at first."""
 
 
 LbSimple = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"]
@@ -155,7 +158,8 @@ class LoadBalancer(Element, frozen=True):
     at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("simple", "consistentHash", "backendUtilization"),)
 
     simple: LbSimple | None = None
-    """`LEAST_REQUEST` (the default, also for `UNSPECIFIED` and the old name `LEAST_CONN`), `ROUND_ROBIN` or `RANDOM`."""
+    """`LEAST_REQUEST` (the default, also for `UNSPECIFIED` and the old name `LEAST_CONN`), `ROUND_ROBIN` or `RANDOM`;
+    `PASSTHROUGH`: the caller's own client makes the connection, wherever it wants to."""
     consistent_hash: ConsistentHash | None = None
     """By a key of the request."""
     backend_utilization: BackendUtilization | None = None
@@ -167,7 +171,7 @@ class LoadBalancer(Element, frozen=True):
     warmup_duration_secs: Duration | None = None
     """Superseded by `warmup`."""
     warmup: Warmup | None = None
-    """Slow start of new endpoints."""
+    """Slow start of new endpoints, with `ROUND_ROBIN` and `LEAST_REQUEST`."""
 
 
 class TcpKeepalive(Element, frozen=True):
@@ -221,7 +225,7 @@ class HTTPSettings(Element, frozen=True):
     h2_upgrade_policy: Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"] = field(name="h2UpgradePolicy", default="DEFAULT")
     """Whether HTTP/1.1 is turned into HTTP/2."""
     use_client_protocol: bool = False
-    """Whether the caller's protocol is kept."""
+    """Whether Envoy keeps the protocol of its caller, whatever the port's is. Meshlib always does."""
     max_concurrent_streams: Int32 | None = None
     """Streams on one HTTP/2 connection."""
     http2_keep_alive: HTTP2Keepalive | None = field(name="http2KeepAlive", default=None)
@@ -321,12 +325,12 @@ class ProxyProtocol(Element, frozen=True):
 
 
 class RetryBudget(Element, frozen=True):
-    """Retries as a share of the requests under way."""
+    """Retries as a share of the requests under way, of one process to one host. There always is one."""
 
     percent: PercentDouble | None = None
-    """The share."""
+    """The share: 20 unless given."""
     min_retry_concurrency: UInt32 | None = None
-    """Always allowed."""
+    """So many retries at a time are always allowed: 3 unless given."""
     budget_interval: DurationOrZero | None = None
     """Time that is looked at."""
 
@@ -382,4 +386,4 @@ class DestinationRule(Element, frozen=True):
     export_to: tuple[str, ...] = ()
     """Namespaces that see the resource: `.` its own, `*` all; the mesh's default unless given."""
     workload_selector: WorkloadSelector | None = None
-    """Which calling workloads it is for."""
+    """Calling workloads of its own namespace that it is for: for them it goes before rules without a selector."""

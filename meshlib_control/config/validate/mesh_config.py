@@ -9,6 +9,7 @@ from meshlib_control.config.kinds import CertificateAuthority, MeshConfig
 from meshlib_control.config.problems import Problem, under
 from meshlib_control.config.validate import names
 from meshlib_control.config.validate.extension_providers import check_extension_providers, check_registration_grants
+from meshlib_control.config.validate.policies import check_locality, check_one_preference, check_zone_awareness
 from meshlib_control.config.validate.retries import check_retry
 from meshlib_control.config.validate.strings import check_duration
 
@@ -23,6 +24,9 @@ def check_mesh_config(spec: MeshConfig, namespace: str) -> Iterator[Problem]:
         yield Problem(("rootNamespace",), "MSH0009", fault)
     yield from under(("defaultHttpRetryPolicy",), check_retry(spec.default_http_retry_policy))
     yield from under(("connectTimeout",), check_duration(spec.connect_timeout))
+    yield from under(("localityLbSetting",), check_locality(spec.locality_lb_setting))
+    yield from under(("zoneAwareLbSetting",), check_zone_awareness(spec.zone_aware_lb_setting))
+    yield from check_one_preference(spec.locality_lb_setting, spec.zone_aware_lb_setting)
     for name, export_to in (
         ("defaultVirtualServiceExportTo", spec.default_virtual_service_export_to),
         ("defaultDestinationRuleExportTo", spec.default_destination_rule_export_to),

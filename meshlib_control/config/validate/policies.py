@@ -19,6 +19,7 @@ from meshlib_control.config.kinds import (
     TCPSettings,
     TrafficPolicy,
     Tunnel,
+    ZoneAwareLbSetting,
 )
 from meshlib_control.config.problems import Problem, under
 from meshlib_control.config.validate import names
@@ -134,10 +135,21 @@ def check_load_balancer(balancer: LoadBalancer | None) -> Iterator[Problem]:
         yield Problem(("simple",), "MSH0150", "LEAST_CONN is the old name of LEAST_REQUEST")
     yield from under(("consistentHash",), _check_consistent_hash(balancer.consistent_hash))
     yield from under(("localityLbSetting",), check_locality(balancer.locality_lb_setting))
-    if balancer.locality_lb_setting is not None and balancer.zone_aware_lb_setting is not None:
-        yield Problem(("zoneAwareLbSetting",), "MSH0137", "localityLbSetting and zoneAwareLbSetting exclude each other")
+    yield from under(("zoneAwareLbSetting",), check_zone_awareness(balancer.zone_aware_lb_setting))
+    yield from check_one_preference(balancer.locality_lb_setting, balancer.zone_aware_lb_setting)
     if balancer.warmup is not None and balancer.warmup_duration_secs is not None:
         yield Problem(("warmupDurationSecs",), "MSH0137", "warmup replaces warmupDurationSecs; give only warmup")
+    elif balancer.warmup_duration_secs is not None:
+        yield Problem(("warmupDurationSecs",), "MSH0150", "use warmup.duration instead")
+    yield from _check_warmup(balancer)
+
+
+def _check_warmup(balancer: LoadBalancer) -> Iterator[Problem]:
+    field = "warmup" if balancer.warmup is not None else "warmupDurationSecs"
+    if balancer.warmup is None and balancer.warmup_duration_secs is None:
+        return
+    if balancer.consistent_hash is not None or balancer.simple in ("RANDOM", "PASSTHROUGH"):
+        yield Problem((field,), "MSH0151", "only ROUND_ROBIN and LEAST_REQUEST know a slow start")
 
 
 def _check_consistent_hash(consistent: ConsistentHash | None) -> Iterator[Problem]:
@@ -160,20 +172,34 @@ def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
+def check_one_preference(locality: LocalityLbSetting | None, zone: ZoneAwareLbSetting | None) -> Iterator[Problem]:
+    if locality is not None and zone is not None:
+        yield Problem(("zoneAwareLbSetting",), "MSH0137", "localityLbSetting and zoneAwareLbSetting exclude each other")
+
+
+def check_zone_awareness(setting: ZoneAwareLbSetting | None) -> Iterator[Problem]:
+    if setting is not None:
+        yield from _check_failovers(setting.failover, setting.failover_priority)
+
+
 def check_locality(setting: LocalityLbSetting | None) -> Iterator[Problem]:
     if setting is None:
         return
     if setting.distribute and setting.failover:
         yield Problem(("failover",), "MSH0137", "distribute and failover exclude each other")
-    if setting.failover:
-        for index, label in enumerate(setting.failover_priority):
-            if label.partition("=")[0] in _TOPOLOGY:
-                yield Problem(("failoverPriority", index), "MSH0137", f"failover excludes {label} in failoverPriority")
+    yield from _check_failovers(setting.failover, setting.failover_priority)
     for index, distribute in enumerate(setting.distribute):
         yield from under(("distribute", index), _check_distribute(distribute))
     sources = [distribute.from_ or "" for distribute in setting.distribute]
     yield from under(("distribute",), _check_localities(sources, range(len(sources))))
-    for index, failover in enumerate(setting.failover):
+
+
+def _check_failovers(failovers: Sequence[LocalityFailover], priorities: Sequence[str]) -> Iterator[Problem]:
+    if failovers:
+        for index, label in enumerate(priorities):
+            if label.partition("=")[0] in _TOPOLOGY:
+                yield Problem(("failoverPriority", index), "MSH0137", f"failover excludes {label} in failoverPriority")
+    for index, failover in enumerate(failovers):
         yield from under(("failover", index), _check_failover(failover))
 
 

@@ -34,4 +34,4 @@ def test_codes_that_refuse_exist() -> None:
 def test_fields_that_are_refused_are_not_listed_as_fields() -> None:
     listed = [line for line in render().splitlines() if line.startswith("| `")]
     assert any("`http[].retries`" in line for line in listed)
-    assert not any("`http[].mirror" in line or "`PASSTHROUGH`" in line for line in listed)
+    assert not any("backendUtilization" in line or "`trafficPolicy.tunnel" in line for line in listed)

@@ -21,9 +21,14 @@ def refused(kind: str, spec: str) -> list[str]:
     [
         ("VirtualService", f"{{hosts: [a], gateways: [mesh], http: [{{name: x, {ROUTE}}}]}}", []),
         ("VirtualService", f"{{hosts: [a], gateways: [mesh, gw], http: [{{{ROUTE}}}]}}", ["gateways[1]"]),
-        ("VirtualService", f"{{http: [{{{ROUTE}}}]}}", [""]),
+        ("VirtualService", f"{{http: [{{{ROUTE}}}]}}", []),
         ("VirtualService", f"{{hosts: [a], tls: [], tcp: [], http: [{{{ROUTE}, mirrors: [], headers: {{}}}}]}}", []),
-        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}}}, {{{ROUTE}, mirror: {{host: b}}}}]}}", ["http[1].mirror"]),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}}}, {{{ROUTE}, mirror: {{host: b}}}}]}}", []),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{uri: '/a#b'}}}}]}}", ["http[0].rewrite.uri"]),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{uri: /ä}}}}]}}", ["http[0].rewrite.uri"]),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{uri: '/%C3%A4?b=c'}}}}]}}", []),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{authority: a b}}}}]}}", ["http[0].rewrite.authority"]),
+        ("VirtualService", "{hosts: [a], http: [{redirect: {uri: '/#x'}}]}", ["http[0].redirect.uri"]),
         ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, fault: {{abort: {{httpStatus: 503}}}}}}]}}", []),
         ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, headers: {{request: {{set: {{a: 5%%}}}}}}}}]}}", []),
         (
@@ -38,8 +43,8 @@ def refused(kind: str, spec: str) -> list[str]:
         ),
         (
             "VirtualService",
-            f"{{hosts: [a], http: [{{match: [{{scheme: {{exact: x}}}}], {ROUTE}}}]}}",
-            ["http[0].match[0].scheme"],
+            f"{{hosts: [a], http: [{{match: [{{scheme: {{exact: x}}, statPrefix: y, gateways: [a]}}], {ROUTE}}}]}}",
+            ["http[0].match[0].gateways[0]"],
         ),
         ("VirtualService", f"{{hosts: [a], http: [{{match: [{{gateways: [mesh]}}], {ROUTE}}}]}}", []),
         ("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: DISABLE}}}", []),
@@ -65,8 +70,19 @@ def refused(kind: str, spec: str) -> list[str]:
         ("DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {simple: RANDOM}}}", []),
         (
             "DestinationRule",
-            "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}",
-            ["trafficPolicy.loadBalancer.simple"],
+            "{host: a, trafficPolicy: {loadBalancer: {backendUtilization: {}, warmup: {duration: 1s, aggression: 0}}}}",
+            ["trafficPolicy.loadBalancer.backendUtilization", "trafficPolicy.loadBalancer.warmup.aggression"],
+        ),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {ringHash: {minimumRingSize: 8388609}}}}}",
+            ["trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize"],
+        ),
+        ("DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH, warmup: {duration: 1s}}}}", []),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}}",
+            ["trafficPolicy.connectionPool.http.h2UpgradePolicy"],
         ),
         (
             "DestinationRule",
