@@ -20,7 +20,7 @@ PUBLIC = {
     "meshlib.errors": [
         "CallError", "ClusterNotFound", "ConfigError", "ConnectFailed", "ConnectTimeout", "ConnectionTerminated",
         "ControlError", "MeshError", "NoHealthyUpstream", "NotReady", "OutboundBlocked", "Overflow", "PoolTimeout",
-        "RequestError", "RouteError", "RouteNotFound", "TargetUnknown", "TimeoutExceeded", "TimeoutName", "TlsFailed",
+        "RateLimited", "RequestError", "RouteError", "RouteNotFound", "TargetUnknown", "TimeoutExceeded", "TimeoutName", "TlsFailed",
         "UpstreamError", "UpstreamProtocolError",
     ],
     "meshlib.lowlevel": [
