@@ -51,6 +51,11 @@ class KnownService(Protocol):
         """``MESH_EXTERNAL`` or ``MESH_INTERNAL``."""
         ...
 
+    @property
+    def resolution(self) -> str:
+        """How its addresses are found; ``NONE``: they are not, callers name them."""
+        ...
+
 
 Instances = Mapping[str, Iterable[Mapping[str, str]]]
 """The labels of each instance, by host."""
@@ -74,6 +79,7 @@ class _Declared:
     ports: tuple[_Port, ...]
     export_to: tuple[str, ...]
     location: str
+    resolution: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +236,14 @@ class Landscape:
         spec: ServiceEntry = resource.spec
         ports = tuple(_Port(port.number, (port.protocol or "http").lower()) for port in spec.ports)
         for host in spec.hosts:
-            yield _Declared(host.lower().rstrip("."), resource.key.namespace, ports, self.export_to(resource), spec.location)
+            yield _Declared(
+                host.lower().rstrip("."),
+                resource.key.namespace,
+                ports,
+                self.export_to(resource),
+                spec.location,
+                spec.resolution,
+            )
 
 
 def _flat(services: Services | None) -> Iterator[KnownService]:

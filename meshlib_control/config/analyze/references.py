@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 
+from meshlib_control.config.analyze.actions import mirrors
 from meshlib_control.config.analyze.landscape import Issue, KnownService, Landscape
 from meshlib_control.config.findings import Severity
 from meshlib_control.config.hosts import is_visible
@@ -31,6 +32,8 @@ def destinations(spec: VirtualService) -> Iterator[tuple[Path, Destination]]:
     for index, route in enumerate(spec.http):
         for position, share in enumerate(route.route):
             yield ("spec", "http", index, "route", position, "destination"), share.destination
+        for path, mirror in mirrors(route):
+            yield ("spec", "http", index, *path), mirror
 
 
 def _check_destination(destination: Destination, resource: ConfigResource, land: Landscape) -> Iterator[Problem]:
