@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.errors import TimeoutName
 from meshlib.model.cluster import Cluster
@@ -21,6 +21,9 @@ from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.runtime.pools import Pools
 from meshlib.runtime.tls.contexts import TlsContexts
+
+if TYPE_CHECKING:
+    from meshlib.runtime.client import Client
 
 
 class BlockingSender(Protocol):
@@ -79,6 +82,7 @@ class Surroundings:
     asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     rng: Callable[[], Random] = Random
     network: Callable[[TlsContexts | None], Network] = Pools
+    client: type[Client] | None = None  # None: `Client` itself
 
 
 REAL = Surroundings()

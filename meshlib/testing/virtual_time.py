@@ -193,15 +193,23 @@ class VirtualTime:
         if fiber is not None and fiber.fibers is self.fibers:
             return fiber.run(work)
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        self._quiet = 0
-        awaited = self._elsewhere.get(running, 0)
-        self._elsewhere[running] = awaited + 1
-        if not awaited:
-            running.call_soon(self._step, running)
+        self.attend(running)
         try:
             return await asyncio.wrap_future(future)
         finally:
-            self._elsewhere[running] -= 1
+            self.leave(running)
+
+    def attend(self, running: asyncio.AbstractEventLoop) -> None:
+        """On `running`: something is awaited there, so drive the loop until as many `leave`."""
+        self._quiet = 0
+        awaited = self._elsewhere.get(running)
+        self._elsewhere[running] = (awaited or 0) + 1
+        if awaited is None:
+            running.call_soon(self._step, running)
+
+    def leave(self, running: asyncio.AbstractEventLoop) -> None:
+        """It has come, or was given up."""
+        self._elsewhere[running] -= 1
 
     def sleep(self, seconds: float) -> None:
         """Let `seconds` pass, and everything happen that is due meanwhile."""
