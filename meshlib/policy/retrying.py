@@ -36,7 +36,7 @@ _NEVER = frozenset({Reset.OVERFLOW, Reset.POOL_TIMEOUT, Reset.TIMEOUT, Reset.LOC
 class Retry:
     """A compiled retry policy, shared by all calls of a route."""
 
-    __slots__ = ("_connect", "_grpc", "_idempotent", "_reset", "_statuses", "_unsent", "_without", "policy")
+    __slots__ = ("_connect", "_grpc", "_idempotent", "_limited", "_reset", "_statuses", "_unsent", "_without", "policy")
 
     def __init__(self, policy: RetryPolicy) -> None:
         on = policy.retry_on
@@ -57,6 +57,7 @@ class Retry:
         self._reset = bool(on & {"5xx", "gateway-error", "reset"})
         self._unsent = "reset-before-request" in on
         self._connect = "connect-failure" in on
+        self._limited = "envoy-ratelimited" in on
         self._idempotent = IDEMPOTENT_RESET in on
 
     def wants(self, outcome: Outcome, method: str, *, unsent_only: bool = False) -> bool:
@@ -71,8 +72,10 @@ class Retry:
                 return False
             status, headers = outcome.status, outcome.headers
             if status == 200 and self._grpc and headers is not self._without and self._wants_grpc(headers):
+                return self._limited or not is_rate_limited(headers)
+            if self._limited and is_rate_limited(headers):
                 return True
-            return status in self._statuses
+            return status in self._statuses and (self._limited or not is_rate_limited(headers))
         if reset in _NEVER or outcome.responded:
             return False
         if reset in _CONNECT:
@@ -98,6 +101,11 @@ def grpc_status(headers: Headers) -> bytes | None:
         if len(name) == 11 and name.lower() == b"grpc-status":  # nearly no other name has that length
             return value
     return None
+
+
+def is_rate_limited(headers: Headers) -> bool:
+    """A response of a rate limit (``x-envoy-ratelimited``), which Envoy tries again on ``envoy-ratelimited`` and nothing else."""
+    return any(len(name) == 19 and name.lower() == b"x-envoy-ratelimited" for name, _ in headers)
 
 
 def backoff(policy: RetryPolicy, retry: int, rng: Rng) -> float:

@@ -19,6 +19,7 @@ IDEMPOTENT_RESET: Final = "idempotent-reset"
 tried again if its method is idempotent."""
 
 _STATUS_CODES = "retriable-status-codes"
+_HEADERS = "retriable-headers"
 _HOST_SELECTIONS = 5
 _PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
 _UPDATE_FREQUENCY = 2  # Istio's: after so many attempts, the priorities of their endpoints are left out
@@ -55,10 +56,14 @@ def retry_policy(retries: HTTPRetry | None, default: HTTPRetry | None, *, hashed
 
 
 def for_meshlib(policy: route_pb2.RetryPolicy | None) -> route_pb2.RetryPolicy | None:
-    """Where nobody chose the conditions, what may safely be repeated is."""
+    """Where nobody chose the conditions, what may safely be repeated is.  One that does nothing is left out: which headers it
+    is about can only be said to an Envoy.
+    """
     if policy is not None and policy.retry_on == DEFAULT_RETRY_ON:
         policy.retry_on = f"{DEFAULT_RETRY_ON},{IDEMPOTENT_RESET}"
-    return policy
+    elif policy is not None and _HEADERS in policy.retry_on:
+        policy.retry_on = ",".join(item for item in policy.retry_on.split(",") if item != _HEADERS)
+    return policy if policy is not None and policy.retry_on else None
 
 
 def for_grpc(policy: route_pb2.RetryPolicy | None) -> route_pb2.RetryPolicy | None:

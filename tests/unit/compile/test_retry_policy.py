@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.xds.json import to_json
-from meshlib_control.compile.retry_policy import DEFAULT_RETRY_ON, duration, for_grpc, retry_policy
+from meshlib_control.compile.retry_policy import DEFAULT_RETRY_ON, duration, for_grpc, for_meshlib, retry_policy
 from meshlib_control.config.kinds import HTTPRetry
 
 PREVIOUS_HOSTS = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
@@ -86,3 +86,16 @@ def test_grpcio_gets_the_conditions_that_it_knows(retry_on: str, kept: str | Non
 @given(st.integers(0, 10**10))
 def test_durations_are_exact_to_the_microsecond(microseconds: int) -> None:
     assert duration(microseconds / 1e6).ToMicroseconds() == microseconds
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "sent"),
+    [("5xx,retriable-headers,reset", "5xx,reset"), ("retriable-headers", None), ("5xx", "5xx")],
+)
+def test_a_condition_that_does_nothing_is_not_sent_to_those_who_would_refuse_it(retry_on: str, sent: str | None) -> None:
+    """Envoy takes it, and knows no header that it is about."""
+    given_policy = retry_policy(HTTPRetry(attempts=1, retry_on=retry_on), None)
+    assert given_policy is not None
+    assert given_policy.retry_on == retry_on
+    found = for_meshlib(given_policy)
+    assert (found.retry_on if found is not None else None) == sent

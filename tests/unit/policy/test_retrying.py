@@ -29,6 +29,13 @@ def status(code: int, grpc: str = "") -> Outcome:
     return Outcome(1.0, status=code, headers=[(b"grpc-status", grpc.encode())] if grpc else [])
 
 
+def limited(code: int, grpc: str = "") -> Outcome:
+    """The answer of a rate limit."""
+    found = status(code, grpc)
+    found.headers = [*found.headers, (b"X-Envoy-RateLimited", b"true")]
+    return found
+
+
 @pytest.mark.parametrize(
     ("on", "outcome", "expected"),
     [
@@ -57,6 +64,12 @@ def status(code: int, grpc: str = "") -> Outcome:
         ("reset-before-request", reset(Reset.CONNECTION_TERMINATION, sent=False), True),
         ("reset-before-request", reset(Reset.CONNECTION_TERMINATION), False),
         ("retriable-4xx", reset(Reset.CONNECT_FAILURE, sent=False), False),
+        ("envoy-ratelimited", limited(429), True),
+        ("envoy-ratelimited", limited(200), True),
+        ("envoy-ratelimited", status(429), False),
+        ("5xx", limited(503), False),  # who is over a limit only makes it worse
+        ("unavailable", limited(200, "14"), False),
+        ("unavailable,envoy-ratelimited", limited(200, "14"), True),
     ],
 )
 def test_retry_on_means_what_envoy_means(on: str, outcome: Outcome, expected: bool) -> None:
