@@ -26,6 +26,7 @@ from meshlib_control.compile.load_balancing import is_passthrough, set_grpc_load
 from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.outlier_detection import set_outlier_detection
+from meshlib_control.compile.resilience import set_resilience
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http2, is_tls, port_of
@@ -95,6 +96,7 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
         _set_breakers(result, upstream.policy)
         set_outlier_detection(result, upstream.policy.outlier_detection)
         _set_metadata(result, upstream)
+        set_resilience(result, world, scope, upstream.service)
     _set_security(result, upstream.security)
     return result
 

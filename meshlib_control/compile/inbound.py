@@ -18,9 +18,11 @@ from meshlib_control.compile.authentication import jwt_filters
 from meshlib_control.compile.authorization import authorization_filters, custom_filters, network_filters
 from meshlib_control.compile.cors import CORS, cors_routes
 from meshlib_control.compile.hosts import split_authority
+from meshlib_control.compile.inbound_pool import pool_filters, set_pool_breakers
 from meshlib_control.compile.names import INBOUND_PREFIX
 from meshlib_control.compile.node import Scope, ServedPort
 from meshlib_control.compile.rate_limits import inbound_limits
+from meshlib_control.compile.resilience import inbound_resilience
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.tls import downstream, tls_socket
 from meshlib_control.compile.world import World
@@ -103,6 +105,7 @@ def inbound_cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluste
         options = cluster_pb2.HttpProtocolOptions()
         options.explicit_http_config.http2_protocol_options.SetInParent()
         result.typed_extension_protocol_options[ENVOY_NAMES["HttpProtocolOptions"]].CopyFrom(pack(options))
+    set_pool_breakers(result, world, scope, port.number)
     return result
 
 
@@ -158,7 +161,7 @@ def _http(world: World, scope: Scope, port: int, *, forward_to: str = "") -> lis
     _set_routes(manager.route_config, port, forward_to, browsers)
     if browsers:  # a preflight has nobody's token, so it is answered before all that ask for one
         manager.http_filters.add(name=CORS).typed_config.CopyFrom(pack(route_pb2.Cors()))
-    manager.http_filters.extend(_filters(world, scope))
+    manager.http_filters.extend(_filters(world, scope, port))
     manager.http_filters.add(name=_ROUTER).typed_config.CopyFrom(pack(listener_pb2.Router()))
     if scope.flavour != "grpc":
         set_normalization(manager, world.settings.path_normalization)
@@ -171,19 +174,19 @@ def _http(world: World, scope: Scope, port: int, *, forward_to: str = "") -> lis
     return listener_pb2.Filter(name=_MANAGER, typed_config=pack(manager))
 
 
-def _filters(world: World, scope: Scope) -> list[listener_pb2.HttpFilter]:
+def _filters(world: World, scope: Scope, port: int) -> list[listener_pb2.HttpFilter]:
     """In Istio's order: CUSTOM, tokens, AUDIT, DENY, ALLOW; then limits, which count who may come in, by what he has proved."""
     return [
         *custom_filters(world, scope),
         *jwt_filters(world, scope),
         *authorization_filters(world, scope),
         *inbound_limits(world.rate_limits, scope),
+        *inbound_resilience(world, scope),
+        *pool_filters(world, scope, port),
     ]
 
 
-def _set_routes(
-    config: route_pb2.RouteConfiguration, port: int, forward_to: str, browsers: list[route_pb2.Route]
-) -> None:
+def _set_routes(config: route_pb2.RouteConfiguration, port: int, forward_to: str, browsers: list[route_pb2.Route]) -> None:
     """`browsers`: what comes before the route that takes everything."""
     config.name = f"inbound|{port}||"
     config.validate_clusters.value = False

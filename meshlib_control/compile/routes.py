@@ -23,6 +23,7 @@ from meshlib_control.compile.mirrors import set_mirrors
 from meshlib_control.compile.names import ALLOW_ANY, BLOCK_ALL, HTTP_PROXY, PASSTHROUGH, ClusterName
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.rate_limits import set_call_limits
+from meshlib_control.compile.resilience import set_time_limits
 from meshlib_control.compile.retry_policy import duration, for_grpc, for_meshlib, retry_policy
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http, port_of
@@ -293,6 +294,7 @@ def _set_policies(
         policy = for_meshlib(policy)
     if policy is not None:
         action.retry_policy.CopyFrom(policy)
+    set_time_limits(action, world, scope)
 
 
 def _set_timeout(action: route_pb2.RouteAction, seconds: float) -> None:

@@ -20,6 +20,7 @@ def scope_of(world: World, node: Node) -> Scope:
         | world.request_authentications.selector_keys
         | world.sidecars.selector_keys(node.namespace)
         | world.rate_limits.selector_keys
+        | world.resilience_policies.selector_keys
     )
     asked = world.destination_rules.asked_traits(node.namespace)
     keys |= asked.labels

@@ -10,6 +10,7 @@ from meshlib_control.compile.destination_rules import DestinationRules
 from meshlib_control.compile.hosts import resolve
 from meshlib_control.compile.mesh_settings import MeshSettings, mesh_settings
 from meshlib_control.compile.rate_limits import RateLimitPolicies
+from meshlib_control.compile.resilience_policies import ResiliencePolicies
 from meshlib_control.compile.service_entries import ServiceKey, declared_services
 from meshlib_control.compile.services import Services
 from meshlib_control.compile.sidecars import Sidecars
@@ -41,6 +42,7 @@ class Routing:
     request_authentications: RequestAuthentications
     sidecars: Sidecars
     rate_limits: RateLimitPolicies
+    resilience_policies: ResiliencePolicies
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class World:
         return self.routing.rate_limits
 
     @property
+    def resilience_policies(self) -> ResiliencePolicies:
+        return self.routing.resilience_policies
+
+    @property
     def sidecars(self) -> Sidecars:
         return self.routing.sidecars
 
@@ -153,4 +159,5 @@ def _routing(config: ConfigSet, catalog: CatalogSnapshot, domain: str) -> Routin
         request_authentications=RequestAuthentications(config.of("RequestAuthentication"), settings.root_namespace),
         sidecars=Sidecars(config.of("Sidecar"), settings.root_namespace),
         rate_limits=RateLimitPolicies(config.of("RateLimitPolicy"), full, settings),
+        resilience_policies=ResiliencePolicies(config.of("ResiliencePolicy"), full, settings),
     )

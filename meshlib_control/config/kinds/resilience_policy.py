@@ -250,7 +250,8 @@ class ResiliencePolicy(Element, frozen=True):
     selector: WorkloadSelector | None = None
     """Requests that these workloads of the namespace serve."""
     export_to: tuple[str, ...] = ()
-    """With `host`: namespaces whose calls it holds for: `.` its own, `*` all; the mesh's default unless given."""
+    """With `host`: namespaces whose calls it holds for: `.` its own, `*` all; as for
+    DestinationRules unless given."""
     timeout: Duration | None = None
     """Time for a call, retries included. The route's holds where it is shorter."""
     per_try_timeout: Duration | None = None
@@ -265,8 +266,8 @@ class ResiliencePolicy(Element, frozen=True):
     """Leaves out endpoints that fail."""
     success_rate_ejection: SuccessRateEjection | None = None
     """Leaves out endpoints that do worse than the others."""
-    health_checks: Annotated[tuple[HealthCheck, ...], Meta(max_length=4)] = ()
-    """Asks every endpoint how it is."""
+    health_checks: Annotated[tuple[HealthCheck, ...], Meta(max_length=1)] = ()
+    """Asks every endpoint how it is, and leaves out those that do badly. One check, as in Envoy."""
     adaptive_concurrency: AdaptiveConcurrency | None = None
     """A limit of requests at the same time that follows the latency."""
     load_shedding: LoadShedding | None = None
