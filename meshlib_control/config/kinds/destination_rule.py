@@ -242,26 +242,26 @@ class ConnectionPool(Element, frozen=True):
 
 
 class OutlierDetection(Element, frozen=True):
-    """Endpoints that fail are left out for a while."""
+    """Endpoints that fail are left out for a while, by each process for itself. Without it none is."""
 
     split_external_local_origin_errors: bool = False
-    """Count connection failures apart from bad responses."""
+    """Count failures to connect apart from bad responses, as which they count otherwise."""
     consecutive_local_origin_failures: UInt32 | None = None
-    """Connection failures in a row."""
+    """Connection failures in a row, if they are counted apart: 5 unless given."""
     consecutive_gateway_errors: UInt32 | None = None
-    """502, 503 and 504 in a row."""
+    """502, 503, 504, timeouts and failures to connect in a row; 0, and unless given, is never."""
     consecutive_5xx_errors: UInt32 | None = field(name="consecutive5xxErrors", default=None)
-    """Statuses from 500 in a row."""
+    """Statuses from 500 in a row, and what counts as one: 5 unless given, 0 is never."""
     consecutive_errors: Int32 | None = None
-    """Superseded by `consecutiveGatewayErrors`."""
+    """Superseded by `consecutiveGatewayErrors`; if it is alone, other statuses from 500 do not count."""
     interval: Duration | None = None
-    """Time between checks."""
+    """Time between looks at who may come back: 10s unless given."""
     base_ejection_time: Duration | None = None
-    """How long an endpoint is left out, times how often it was."""
+    """How long an endpoint is left out, times how often it was: 30s unless given; 5m, or this if it is longer, at most."""
     max_ejection_percent: Int32 | None = None
-    """Largest share that may be left out."""
+    """Largest share that may be left out at the same time: 10 unless given (or 0), which of fewer than ten endpoints is none."""
     min_health_percent: Int32 | None = None
-    """Below this share of healthy endpoints all are used."""
+    """Below this share of healthy endpoints all are used, whatever is known of them: 0, never, unless given."""
     outlier_detection_http_error_codes: tuple[HTTPErrorCode, ...] = ()
     """Statuses that count as errors."""
 
