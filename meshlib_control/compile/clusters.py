@@ -21,6 +21,7 @@ from meshlib_control.compile.endpoints import (
     is_dns,
     is_eds,
 )
+from meshlib_control.compile.health_checks import set_health_checks
 from meshlib_control.compile.inbound import inbound_cluster, inbound_cluster_names
 from meshlib_control.compile.load_balancing import is_passthrough, set_grpc_load_balancing, set_load_balancing
 from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
@@ -88,13 +89,16 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
         return None
     result = cluster_pb2.Cluster(name=name)
     result.connect_timeout.CopyFrom(duration(world.settings.connect_timeout))
+    resilience = world.resilience_policies.holding_for(upstream.service, scope.namespace)
     if scope.flavour == "grpc":
         _set_grpc(result, upstream)
+        set_outlier_detection(result, None, resilience)
     else:
         _set_discovery(result, upstream)
         _set_connections(result, upstream.policy.connection_pool or ConnectionPool(), upstream.port)
         _set_breakers(result, upstream.policy)
-        set_outlier_detection(result, upstream.policy.outlier_detection)
+        set_outlier_detection(result, upstream.policy.outlier_detection, resilience)
+        set_health_checks(result, resilience, upstream.service.host)
         _set_metadata(result, upstream)
         set_resilience(result, world, scope, upstream.service)
     _set_security(result, upstream.security)

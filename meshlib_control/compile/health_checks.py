@@ -12,8 +12,9 @@ from meshlib_control.config.validate.health_checks import parse_statuses
 
 def set_health_checks(result: cluster_pb2.Cluster, resilience: ResiliencePolicy | None, host: str) -> None:
     """`host`: the service's, which probes name unless they are told otherwise."""
-    for check in resilience.health_checks if resilience is not None else ():
-        _set_check(result.health_checks.add(), check, host)
+    if resilience is not None and result.type != cluster_pb2.Cluster.ORIGINAL_DST:  # whose endpoints nobody knows
+        for check in resilience.health_checks:
+            _set_check(result.health_checks.add(), check, host)
 
 
 def _set_check(made: cluster_pb2.HealthCheck, check: HealthCheck, host: str) -> None:

@@ -12,11 +12,13 @@ from meshlib.model.cluster import Cluster, HttpHealthCheck, OutlierDetection, Tc
 from meshlib.xds.decode import decode
 from meshlib.xds.proto import cluster_pb2
 from meshlib.xds.types import CLUSTER
+from meshlib_control.compile import Flavour, Node, generate, scope_of
 from meshlib_control.compile.health_checks import set_health_checks
 from meshlib_control.compile.outlier_detection import set_outlier_detection
 from meshlib_control.config import kinds
 from meshlib_control.config.kinds.resilience_policy import ResiliencePolicy
 from meshlib_control.config.schema import Reading, read
+from tests.support.configuring import registered, world
 
 S = TypeVar("S", kinds.OutlierDetection, ResiliencePolicy)
 
@@ -159,3 +161,33 @@ def test_payloads_of_tcp_checks_are_text_or_bytes() -> None:
     policy = "{host: a, healthChecks: [{tcp: {send: {string: PING}, receive: [{bytes: UE9ORw==}]}}]}"
     (found,) = decoded(compiled("", policy)).health_checks
     assert found.check == TcpHealthCheck(b"PING", (b"PONG",))
+
+
+CONFIG = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 2}}}
+---
+apiVersion: meshlib.io/v1
+kind: ResiliencePolicy
+metadata: {name: reviews}
+spec:
+  host: reviews
+  failureRateEjection: {threshold: 60}
+  healthChecks: [{grpc: {service: reviews}}]
+"""
+CLUSTER_NAME = "outbound|80||reviews.default.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("flavour", "consecutive", "probes"), [("meshlib", True, True), ("envoy", True, True), ("grpc", False, False)]
+)
+def test_each_flavour_gets_what_it_executes(flavour: Flavour, consecutive: bool, probes: bool) -> None:
+    """Clients of gRPC know rates only, and no checks."""
+    current = world(CONFIG, services=[registered("reviews")])
+    message = generate(current, scope_of(current, Node(flavour=flavour)), CLUSTER, [CLUSTER_NAME])[CLUSTER_NAME]
+    assert isinstance(message, cluster_pb2.Cluster)
+    assert message.outlier_detection.enforcing_failure_percentage.value == 100
+    assert (message.outlier_detection.consecutive_5xx.value == 2) is consecutive
+    assert bool(message.health_checks) is probes
