@@ -6,11 +6,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from meshlib.flow.admission import Admission
 from meshlib.flow.limiting import Limiting, compile_step
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.authorization import ExternalAuthorization, RbacFilter
 from meshlib.model.cors import Cors
 from meshlib.model.inbound import Inspection, Refusal
+from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.listener import HttpFilter, InboundListener, MtlsMode, PathNormalization
 from meshlib.model.rate_limit import RateLimits
 from meshlib.policy.authorization import compile_rbac
@@ -42,6 +44,7 @@ class InboundPlan:
     steps: tuple[Step | Question, ...] = ()
     minimum_version: str = ""  # of TLS, for new connections: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
     trusted_hops: int = 0
+    admission: Admission | None = None  # None: as much as comes
 
 
 NO_POLICY = InboundPlan()
@@ -54,13 +57,16 @@ def compile_listener(
     now: Callable[[], float],
     keys: KeySource | None = None,
     limiting: Limiting | None = None,
+    admission: Callable[[int, InboundLimits], Admission] | None = None,
 ) -> InboundPlan:
-    """`now`: Unix seconds, for the times in tokens; `keys`: of providers whose keys are fetched; `limiting`: of rate limits.
+    """`now`: Unix seconds, for the times in tokens; `keys`: of providers whose keys are fetched; `limiting`: of rate limits;
+    `admission`: who keeps the limits of a port; None: nobody, and there are none.
 
     Raises ValueError for a regular expression that is none; decoding has refused those before.
     """
     steps = tuple(compile_filter(item, listener.port, now=now, keys=keys, limiting=limiting) for item in listener.filters)
-    return InboundPlan(listener.mtls, listener.normalization, steps, listener.minimum_version, listener.trusted_hops)
+    limited = admission(listener.port, listener.limits) if admission is not None and listener.limits is not None else None
+    return InboundPlan(listener.mtls, listener.normalization, steps, listener.minimum_version, listener.trusted_hops, limited)
 
 
 def compile_filter(

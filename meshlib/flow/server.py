@@ -6,17 +6,19 @@
 2. **mTLS mode**: a plain request under STRICT is refused here whatever way it came in, also around the mesh's own port.
 3. **Filters** in the order of the listener, which is Istio's: CUSTOM, JWT, AUDIT, DENY, ALLOW.  CORS comes before them: a
    browser's preflight carries no credentials, so it is answered without any, and never gets further than that.
-4. **Context** before the application: whatever it calls carries the trace on, is bounded by what is left of its caller's time,
+4. **Limits** of what is in the application at once: the last of all, so that who is not let in takes no place.
+5. **Context** before the application: whatever it calls carries the trace on, is bounded by what is left of its caller's time,
    and knows whether it is itself a retry.
 
-A flow yields `Check` for each external authorizer that is to be asked, then `Handle` once, and is resumed when the application
-is done; a refusal is returned without yielding `Handle`.
+A flow yields `Check` for each external authorizer that is to be asked, `Wait` when the application has no place yet, then
+`Handle` once, and is resumed or closed when the application is done; a refusal is returned without yielding `Handle`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
+from meshlib.flow.admission import OVERFLOW, Admission, Wait, waiting
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, Question
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
@@ -49,7 +51,7 @@ class Handle:
         self.target = inspection.target
 
 
-ServerFlow = Generator["Check | Handle", "Refusal | None", "Refusal | None"]
+ServerFlow = Generator["Check | Wait | Handle", "Refusal | None", "Refusal | None"]
 
 
 def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLICY) -> ServerFlow:
@@ -74,8 +76,24 @@ def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLIC
     if inspection.metadata:
         context.claims = inspection.claims
     context.path = inspection.path
+    if plan.admission is not None:
+        return (yield from _limited(plan.admission, context, inspection, now))
     yield Handle(context, inspection)
     return None
+
+
+def _limited(admission: Admission, context: RequestContext, inspection: Inspection, now: float) -> ServerFlow:
+    """The application, once there is a place in it."""
+    place = admission.enter()
+    if place is None:
+        return OVERFLOW
+    try:
+        refusal = yield from waiting(place, context.remaining(now), inspection)
+        if refusal is None:
+            yield Handle(context, inspection)
+        return refusal
+    finally:
+        admission.leave(place)
 
 
 def read_context(request: ServerRequest, now: float) -> RequestContext:

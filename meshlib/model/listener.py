@@ -8,6 +8,7 @@ from enum import Enum
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.authorization import ExternalAuthorization, RbacFilter
 from meshlib.model.cors import Cors
+from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.rate_limit import RateLimits
 from meshlib.model.route import RouteConfig
 
@@ -64,3 +65,4 @@ class InboundListener:
     filters: tuple[HttpFilter, ...] = ()
     minimum_version: str = ""  # of TLS: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
     trusted_hops: int = 0  # proxies in front that are believed what they append to x-forwarded-for
+    limits: InboundLimits | None = None  # None: as much as comes

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, compile_listener
 from meshlib.flow.limiting import Limiting
 from meshlib.model.authentication import JwtAuthentication
+from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.listener import InboundListener
 from meshlib.model.snapshot import Snapshot
 from meshlib.policy.jwt_keys import KeySource
+from meshlib.runtime.admission import RequestLimits
 from meshlib.runtime.fork import forget_in_child
 from meshlib.runtime.serving import Inbound
 
@@ -34,6 +36,7 @@ class Enforcement:
         self._inbound = inbound
         self._keys = keys
         self._wall = wall
+        self.limits: dict[int, RequestLimits] = {}  # of ports that ever had some
         self._compiled: dict[int, tuple[InboundListener, InboundPlan]] = {}
         inbound.publish({})
 
@@ -46,7 +49,9 @@ class Enforcement:
             if known is not None and known[0] is listener:
                 continue
             try:
-                plan = compile_listener(listener, now=self._wall, keys=self._keys, limiting=self.limiting)
+                plan = compile_listener(
+                    listener, now=self._wall, keys=self._keys, limiting=self.limiting, admission=self._admission
+                )
             except ValueError:
                 logger.exception("the policies of port %d cannot be compiled; what held before still does", port)
                 continue
@@ -54,6 +59,15 @@ class Enforcement:
             changed = True
         if changed:
             self._inbound.publish({port: plan for port, (_, plan) in self._compiled.items()})
+
+    def _admission(self, port: int, limits: InboundLimits) -> RequestLimits:
+        """One for each port, whatever is said of it later: it knows who is in."""
+        known = self.limits.get(port)
+        if known is None:
+            known = self.limits[port] = RequestLimits(limits)
+        else:
+            known.apply(limits)
+        return known
 
     @property
     def key_sets(self) -> frozenset[str]:

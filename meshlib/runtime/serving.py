@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
+from meshlib.flow.admission import EXPIRED, Wait
 from meshlib.flow.inbound import NO_POLICY, InboundPlan
 from meshlib.flow.server import Check, Handle, ServerFlow, server_flow
 from meshlib.model.authorization import AuthorizerAnswer, BodyStart
@@ -110,8 +111,9 @@ class Serving:
     ``refusal`` is set when the application must not see the request.  ``close``: say ``connection: close`` in the response, as
     this process is draining.  Entering puts the request's context in place for everything the application starts.
 
-    ``pending`` is set as long as an external authorizer is to be asked: read as much of the body as ``wanted_body`` says, then
-    call `check` or `acheck`, and look again.  The application still gets the whole body.
+    ``pending`` is set as long as an external authorizer is to be asked or the application has no place for it yet: read as much
+    of the body as ``wanted_body`` says, then call `check` or `acheck`, and look again.  The application still gets the whole
+    body.
     """
 
     __slots__ = (
@@ -122,7 +124,7 @@ class Serving:
         self._inbound = inbound
         self._flow = flow
         self._request = request
-        self.pending: Check | None = None
+        self.pending: Check | Wait | None = None
         self.refusal: Refusal | None = None
         self.inspection: Inspection | None = None  # what the filters changed in headers; set when there is no refusal
         self.close = inbound.draining
@@ -133,7 +135,7 @@ class Serving:
         except StopIteration as stop:
             self._refuse(stop.value)
 
-    def _take(self, command: Check | Handle) -> None:
+    def _take(self, command: Check | Wait | Handle) -> None:
         if type(command) is Handle:
             self.context = command.context
             self.inspection = command.inspection
@@ -141,7 +143,7 @@ class Serving:
             if command.inspection.notes:
                 log_notes(self._request, command.inspection)
         else:
-            assert isinstance(command, Check)
+            assert isinstance(command, Check | Wait)
             self.pending = command
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -152,15 +154,18 @@ class Serving:
         inbound.denied.count(refusal.reason)
         log_denial(refusal, self._request, check.inspection if check is not None else None)
 
-    # --- external authorizers
+    # --- external authorizers, and the queue before the application
 
     @property
     def wanted_body(self) -> int:
         """Bytes of the body to read before the pending check, and one more to see whether there are more; 0: none."""
-        return wanted_body(self.pending.filter, self._request) if self.pending is not None else 0
+        return wanted_body(self.pending.filter, self._request) if isinstance(self.pending, Check) else 0
 
     def check(self, body: bytes = b"", *, complete: bool = True) -> None:
-        """Ask the pending authorizer, blocking.  `body`: what was read of it; `complete`: there is no more."""
+        """Ask the pending authorizer, or wait, blocking.  `body`: what was read of it; `complete`: there is no more."""
+        if isinstance(wait := self.pending, Wait):
+            self._go_on(None if wait.place.wait(wait.timeout) else EXPIRED)
+            return
         check, authorizers, start = *self._to_ask(), BodyStart(body, complete)
         refusal = too_large(check.filter, start)
         if refusal is None:
@@ -170,6 +175,14 @@ class Serving:
 
     async def acheck(self, body: bytes = b"", *, complete: bool = True) -> None:
         """`check` without blocking the event loop."""
+        if isinstance(wait := self.pending, Wait):
+            try:
+                admitted = await wait.place.await_(wait.timeout)
+            except BaseException:
+                self._flow.close()  # the client has gone: the place is somebody else's
+                raise
+            self._go_on(None if admitted else EXPIRED)
+            return
         check, authorizers, start = *self._to_ask(), BodyStart(body, complete)
         refusal = too_large(check.filter, start)
         if refusal is None:
@@ -178,7 +191,7 @@ class Serving:
         self._go_on(refusal)
 
     def _to_ask(self) -> tuple[Check, Authorizers | None]:
-        if self.pending is None:
+        if self.pending is None or isinstance(self.pending, Wait):
             raise RuntimeError("no authorizer is to be asked about this request")
         return self.pending, self._inbound.authorizers
 

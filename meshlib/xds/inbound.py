@@ -11,13 +11,15 @@ from typing import Final
 
 from google.protobuf.any_pb2 import Any
 
+from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.listener import INBOUND_PREFIX, HttpFilter, InboundListener, MtlsMode, PathNormalization
 from meshlib.xds.cors import decode_cors
 from meshlib.xds.ext_authz import decode_ext_authz
 from meshlib.xds.fields import allow_only, join_path, parse, seconds, unpack
+from meshlib.xds.inbound_limits import decode_inbound_limits
 from meshlib.xds.invalid import Problems
 from meshlib.xds.jwt import decode_jwt
-from meshlib.xds.proto import ext_authz_pb2, jwt_pb2, listener_pb2, rate_limit_pb2, rbac_pb2, route_pb2
+from meshlib.xds.proto import ext_authz_pb2, inbound_limits_pb2, jwt_pb2, listener_pb2, rate_limit_pb2, rbac_pb2, route_pb2
 from meshlib.xds.rate_limit import decode_rate_limits
 from meshlib.xds.rbac import decode_rbac
 from meshlib.xds.tls import decode_downstream, is_raw
@@ -57,6 +59,7 @@ _NORMALIZATIONS: Final = {
     (True, True, _Manager.UNESCAPE_AND_FORWARD): PathNormalization.DECODE_AND_MERGE_SLASHES,
 }
 _ROUTER = type_url(listener_pb2.Router)
+_LIMITS: Final = type_url(inbound_limits_pb2.InboundLimits)
 _CORS = type_url(route_pb2.Cors)
 
 
@@ -89,6 +92,7 @@ def decode_inbound(listener: listener_pb2.Listener, problems: Problems) -> Inbou
         filters=_filters(manager, problems, field=f"{field}.http_filters"),
         minimum_version=minimum_version,
         trusted_hops=manager.xff_num_trusted_hops,
+        limits=_limits(manager, problems, field=f"{field}.http_filters"),
     )
 
 
@@ -200,6 +204,8 @@ def _filters(manager: listener_pb2.HttpConnectionManager, problems: Problems, *,
             routes = f"{field.removesuffix('.http_filters')}.route_config"
             found.append(decode_cors(manager.route_config, problems, field=routes))
             continue
+        if item.typed_config.type_url == _LIMITS:
+            continue  # see `_limits`
         decoder = _DECODERS.get(item.typed_config.type_url)
         if decoder is None:
             if not item.is_optional:
@@ -209,6 +215,16 @@ def _filters(manager: listener_pb2.HttpConnectionManager, problems: Problems, *,
         if one is not None:
             found.append(one)
     return tuple(found)
+
+
+def _limits(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> InboundLimits | None:
+    """They look at no request: wherever they stand among the filters, they come last."""
+    for index, item in enumerate(manager.http_filters):
+        if item.typed_config.type_url == _LIMITS:
+            where = f"{field}[{index}].typed_config"
+            message = unpack(item.typed_config, inbound_limits_pb2.InboundLimits, field=where, problems=problems)
+            return decode_inbound_limits(message) if message is not None else None
+    return None
 
 
 def _rbac(item: listener_pb2.HttpFilter, problems: Problems, field: str) -> HttpFilter | None:

@@ -20,6 +20,7 @@ from meshlib.xds.proto import (
     discovery_pb2,
     endpoint_pb2,
     ext_authz_pb2,
+    inbound_limits_pb2,
     jwt_pb2,
     listener_pb2,
     rate_limit_pb2,
@@ -49,7 +50,7 @@ _MODULES: Final = (
     jwt_pb2,
     ext_authz_pb2,
 )
-_OWN_MODULES: Final = (rate_limit_pb2,)
+_OWN_MODULES: Final = (rate_limit_pb2, inbound_limits_pb2)
 _KINDS: Final[dict[str, type[Message]]] = {
     PREFIX + envoy: getattr(module, name)
     for name, envoy in ENVOY_NAMES.items()

@@ -22,6 +22,9 @@ CASES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 IDENTITIES = frozenset({"mtls"})
 """Cases of a mesh with identities.  The others show what it is like without."""
 
+SERVING = IDENTITIES | {"sidecar"}
+"""Cases where the node serves ports."""
+
 SERVICES = {"cors": "reviews"}
 """Cases where it matters what the node serves."""
 
@@ -36,7 +39,7 @@ SERVED = (ServedPort(9080, 8080), ServedPort(9081, 8081, "tcp"))
 @pytest.mark.parametrize("case", CASES)
 def test_resources_are_the_golden_ones(case: str, flavour: Flavour) -> None:
     secure = case in IDENTITIES
-    ports = SERVED if secure else ()
+    ports = SERVED if case in SERVING else ()
     service = SERVICES.get(case, "")
     node = Node(flavour=flavour, service=service, namespace="default", labels=LABELS, locality=LOCALITY, ports=ports)
     found = compile_document(world((FOLDER / f"{case}.yaml").read_text(), trust=TRUST if secure else INSECURE), node)
