@@ -1,0 +1,74 @@
+"""Load shedding in the server's flow: after all that may refuse a request for what it is, right before the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from math import ceil
+
+from meshlib.model.inbound import Inspection, Refusal
+from meshlib.model.resilience import LoadShedding, ServerResilience
+from meshlib.policy.load_shedding import Entered, LoadShedder
+from meshlib.policy.priority import compile_urgency
+from meshlib.policy.rng import Rng
+from meshlib.telemetry.events import Emit, Event
+
+DETAILS = "overload"
+BODY = b"service overloaded"
+
+
+class Shedding:
+    """One port's limits at work.  The state outlives policies, so that what is under way is never forgotten."""
+
+    def __init__(
+        self, port: int, *, lock: AbstractContextManager[object], clock: Callable[[], float], rng: Rng, emit: Emit | None = None
+    ) -> None:
+        """`clock`: monotonic seconds."""
+        self.shedder = LoadShedder()
+        self.emit = emit
+        self._port = port
+        self._lock = lock
+        self._clock = clock
+        self._rng = rng
+        self._urgency = compile_urgency(LoadShedding())
+        self._refusal = Refusal(503, DETAILS, BODY, close=False)
+
+    def apply(self, policy: ServerResilience) -> None:
+        """From now on.  Raises ValueError for a regular expression that is none."""
+        shedding = policy.load_shedding
+        self._urgency = compile_urgency(shedding)
+        self._refusal = Refusal(
+            503,
+            DETAILS,
+            BODY,
+            close=False,
+            headers=((b"retry-after", b"%d" % max(ceil(shedding.retry_after), 1)), (b"x-envoy-overloaded", b"true")),
+            flag="UO",
+            policy=policy.name,
+        )
+        with self._lock:
+            self.shedder.apply(shedding, policy.adaptive_concurrency)
+
+    def enter(self, inspection: Inspection) -> Entered | Refusal:
+        """A place in the application, to be given back with `leave`; or the answer for want of one."""
+        urgency, now, shedder = self._urgency(inspection), self._clock(), self.shedder
+        with self._lock:
+            calm = not shedder.shedding
+            entered = shedder.enter(urgency, now)
+            if entered is None:
+                if calm:
+                    self._tell("load_shedding.started", now, f"{shedder.active} requests at the same time")
+                return self._refusal
+            if not calm and shedder.recovered(now):
+                self._tell("load_shedding.ended", now, f"{sum(shedder.shed)} requests shed since the start")
+            return entered
+
+    def leave(self, entered: Entered, *, sampled: bool = True) -> None:
+        """The request has ended; not `sampled`: it was of a kind whose length says nothing about the load."""
+        now = self._clock()
+        with self._lock:
+            self.shedder.leave(entered, now, self._rng, sampled=sampled)
+
+    def _tell(self, name: str, now: float, reason: str) -> None:
+        if self.emit is not None:
+            self.emit(Event(name, now, endpoint=f":{self._port}", reason=reason))
