@@ -42,8 +42,10 @@ class Place(Protocol):
 class Admission(Protocol):
     """The limits of one port."""
 
-    def enter(self) -> Place | None:
-        """None: there is neither a place in the application nor one to wait for it."""
+    def enter(self, *, multiplexed: bool = False) -> Place | None:
+        """None: there is neither a place in the application nor one to wait for it.  `multiplexed`: a call of gRPC's, of which
+        a connection carries any number: the limit of connections is none for it.
+        """
         ...
 
     def leave(self, place: Place) -> None:

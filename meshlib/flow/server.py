@@ -84,7 +84,7 @@ def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLIC
 
 def _limited(admission: Admission, context: RequestContext, inspection: Inspection, now: float) -> ServerFlow:
     """The application, once there is a place in it."""
-    place = admission.enter()
+    place = admission.enter(multiplexed=inspection.request.grpc)
     if place is None:
         return OVERFLOW
     try:

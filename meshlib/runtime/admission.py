@@ -16,11 +16,12 @@ from meshlib.runtime.fork import forget_in_child
 class _Place:
     """`wake` is set by whoever waits, under the lock."""
 
-    __slots__ = ("_lock", "admitted", "wake")
+    __slots__ = ("_lock", "admitted", "multiplexed", "wake")
 
-    def __init__(self, lock: threading.Lock, *, admitted: bool) -> None:
+    def __init__(self, lock: threading.Lock, *, admitted: bool, multiplexed: bool = False) -> None:
         self._lock = lock
         self.admitted = admitted
+        self.multiplexed = multiplexed
         self.wake: Callable[[], object] | None = None
 
     def wait(self, timeout: float | None) -> bool:
@@ -49,7 +50,7 @@ class _Place:
 class RequestLimits:
     """The limits of one port (`flow.admission.Admission`).  They may be changed while requests are under way.
 
-    `active`: requests in the application; `pending`: those that wait for it; `overflow`: how many were sent away, ever
+    `active`: requests in the application that have a connection each; `streams`: those that share some; `pending`: those that wait for it; `overflow`: how many were sent away, ever
     (Envoy: ``upstream_rq_active``, ``upstream_rq_pending_active``, ``upstream_rq_pending_overflow`` of an inbound cluster).
     """
 
@@ -57,6 +58,7 @@ class RequestLimits:
         self._lock = threading.Lock()
         self._waiting: deque[_Place] = deque()
         self.active = 0
+        self.streams = 0
         self.overflow = 0
         self.apply(limits)
         forget_in_child(self)
@@ -73,10 +75,13 @@ class RequestLimits:
             self._max_pending = _bound(limits.max_pending)
             self._let_in()
 
-    def enter(self) -> Place | None:
+    def enter(self, *, multiplexed: bool = False) -> Place | None:
         with self._lock:
             pending = len(self._waiting)
-            if self.active + pending < self._max_requests:
+            if self.active + self.streams + pending < self._max_requests:
+                if multiplexed:
+                    self.streams += 1
+                    return _Place(self._lock, admitted=True, multiplexed=True)
                 if self.active < self._max_active and not pending:
                     self.active += 1
                     return _Place(self._lock, admitted=True)
@@ -90,7 +95,9 @@ class RequestLimits:
     def leave(self, place: Place) -> None:
         assert isinstance(place, _Place)
         with self._lock:
-            if place.admitted:
+            if place.multiplexed:
+                self.streams -= 1
+            elif place.admitted:
                 self.active -= 1
                 self._let_in()
             elif place in self._waiting:
@@ -100,7 +107,7 @@ class RequestLimits:
         """In a forked child: what is in flight is in flight in the parent."""
         self._lock = threading.Lock()
         self._waiting.clear()
-        self.active = 0
+        self.active = self.streams = 0
 
     def _let_in(self) -> None:
         while self._waiting and self.active < self._max_active:

@@ -170,6 +170,17 @@ def test_first_come_first_served() -> None:
     assert order == [1, 2, 3]
 
 
+def test_calls_of_grpc_share_connections() -> None:
+    """Of the limits only that of requests is for them."""
+    limits = RequestLimits(InboundLimits(max_requests=3, max_active=1, max_pending=0))
+    calls = [limits.enter(multiplexed=True) for _ in range(4)]
+    assert [call is not None and call.admitted for call in calls] == [True, True, True, False]
+    for call in calls[:3]:
+        assert call is not None
+        limits.leave(call)
+    assert limits.streams == 0
+
+
 def test_nobody_overtakes_those_who_wait() -> None:
     limits = RequestLimits(InboundLimits(max_active=1))
     limits.enter()
