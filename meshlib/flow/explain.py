@@ -31,12 +31,15 @@ class RouteTrial:
 
 @dataclass(frozen=True, slots=True)
 class ClusterShare:
-    """A cluster that the route may choose.  `endpoints`: ``address:port health``; `error`: why it cannot be used."""
+    """A cluster that the route may choose.  `endpoints`: ``address:port health``; `priorities`: theirs, one each (0 is used as
+    long as enough of its endpoints are healthy); `error`: why it cannot be used.
+    """
 
     name: str
     percent: float
     endpoints: tuple[str, ...]
     error: str = ""
+    priorities: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +168,10 @@ def describe_changes(route: Route, call: Call) -> str:
 def _share(name: str, percent: float, config: ClusterConfig | None) -> ClusterShare:
     if config is None:
         return ClusterShare(name, percent, (), "it is not configured")
-    endpoints = tuple(f"{endpoint.key} {endpoint.health.value}" for endpoint in config.endpoints)
-    return ClusterShare(name, percent, endpoints, config.error or ("" if endpoints else "it has no endpoints"))
+    found = sorted(config.endpoints, key=lambda endpoint: endpoint.priority)
+    endpoints = tuple(f"{endpoint.key} {endpoint.health.value}" for endpoint in found)
+    error = config.error or ("" if endpoints else "it has no endpoints")
+    return ClusterShare(name, percent, endpoints, error, tuple(endpoint.priority for endpoint in found))
 
 
 def mismatch(match: RouteMatch, call: Call) -> str | None:

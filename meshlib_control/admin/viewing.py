@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
+from msgspec.structs import replace
 
 from meshlib.xds.proto.listener_pb2 import HttpConnectionManager, Listener
 from meshlib.xds.proto.route_pb2 import RouteConfiguration
@@ -248,9 +249,10 @@ def _shares(world: World, namespace: str, found: Explanation) -> Iterator[views.
         service = world.services.find(parsed.host, namespace) if parsed and not is_wildcard(parsed.host) else None
         known = {f"{bracketed(view.address)}:{view.port}": view for view in _endpoint_views(world, service)} if service else {}
         endpoints = []
-        for text in share.endpoints:
+        for text, priority in zip(share.endpoints, share.priorities, strict=True):
             address, _, health = text.partition(" ")
-            endpoints.append(known.get(address) or _bare(address, health, host=parsed.host if parsed else share.name))
+            view = known.get(address) or _bare(address, health, host=parsed.host if parsed else share.name)
+            endpoints.append(replace(view, priority=priority))
         yield views.ClusterShare(name=share.name, percent=share.percent, endpoints=endpoints, error=share.error)
 
 

@@ -175,6 +175,7 @@ class EndpointView(Struct, frozen=True):
     locality: str = ""
     labels: Mapping[str, str] = {}
     service_account: str = ""
+    priority: int = 0  # for one caller: 0 is used as long as enough of its endpoints are healthy
 
 
 class Endpoints(Struct, frozen=True):

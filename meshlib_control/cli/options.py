@@ -38,17 +38,24 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The client in whose place a question is asked: what it gets depends on its namespace, labels and flavour."""
+    """The client in whose place a question is asked: what it gets depends on its namespace, labels, locality and flavour."""
 
     service: str
     namespace: str
     labels: tuple[tuple[str, str], ...]
+    locality: str
     flavour: Flavour
 
     def node(self) -> NodeView:
         from meshlib_control.admin.views import NodeView
 
-        return NodeView(flavour=self.flavour, service=self.service, namespace=self.namespace, labels=dict(self.labels))
+        return NodeView(
+            flavour=self.flavour,
+            service=self.service,
+            namespace=self.namespace,
+            labels=dict(self.labels),
+            locality=self.locality,
+        )
 
 
 def session(*forms: str) -> Decorator:
@@ -142,13 +149,13 @@ def write(*, dry_run: bool = True, force: bool = False) -> Decorator:
 
 
 def caller(*, flavour: bool) -> Decorator:
-    """`--from`, `-n`, `--label` and, if asked for, `--flavour`: passed on as `caller`."""
+    """`--from`, `-n`, `--label`, `--locality` and, if asked for, `--flavour`: passed on as `caller`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def run(*args: Any, source: str, namespace: str, labels: tuple[str, ...], **values: Any) -> Any:
+        def run(*args: Any, source: str, namespace: str, labels: tuple[str, ...], locality: str, **values: Any) -> Any:
             pairs = tuple(_label(text) for text in labels)
-            asking = Caller(source, namespace, pairs, values.pop("flavour", "meshlib"))
+            asking = Caller(source, namespace, pairs, locality, values.pop("flavour", "meshlib"))
             return command(*args, caller=asking, **values)
 
         if flavour:
@@ -161,6 +168,9 @@ def caller(*, flavour: bool) -> Decorator:
             )(run)
         run = click.option(
             "--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the caller; may be repeated."
+        )(run)
+        run = click.option(
+            "--locality", default="", metavar="REGION/ZONE/SUBZONE", help="Where the caller is; endpoints may be ordered by it."
         )(run)
         run = namespace("Namespace of the caller.")(run)
         return click.option(

@@ -246,6 +246,8 @@ def _endpoint_line(endpoint: views.EndpointView) -> Text:
     labels = " ".join(f"{name}={value}" for name, value in sorted(endpoint.labels.items()))
     text = Text(f"     {authority(endpoint)} ")
     text.append(endpoint.health, style=STYLES.get(endpoint.health, ""))
+    if endpoint.priority:
+        text.append(f" priority {endpoint.priority}", style="dim")
     return text.append(f" {labels}" if labels else "")
 
 

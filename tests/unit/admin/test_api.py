@@ -217,6 +217,29 @@ async def test_an_explanation_is_the_data_planes_own() -> None:
         assert (outside["authority"], outside["outcome"]) == ("example.com:443", "outside")
 
 
+async def test_an_explanation_is_for_a_caller_where_it_is() -> None:
+    host = "db.default.svc.cluster.local"
+    instances = (Instance("a", "10.0.0.1", 80, locality="r/a"), Instance("b", "10.0.0.2", 80, locality="r/b"))
+    catalog = CatalogSnapshot(services={host: Service(host, "default", (Port(80),))}, instances={host: instances})
+    desk = Desk(catalog=catalog)
+    async with desk.http() as client:
+        await applied(client, FAILOVER)
+        await desk.refresh()
+        for zone, order in (("r/a", ["10.0.0.1", "10.0.0.2"]), ("r/b", ["10.0.0.2", "10.0.0.1"])):
+            trace = (await client.post("/v1/explain", json={"url": "http://db/", "node": {"locality": zone}})).json()
+            (cluster,) = trace["clusters"]
+            found = [(endpoint["address"], endpoint.get("priority", 0)) for endpoint in cluster["endpoints"]]
+            assert found == [(order[0], 0), (order[1], 1)]
+
+
+FAILOVER = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: db}
+spec: {host: db, trafficPolicy: {outlierDetection: {}}}
+"""
+
+
 async def test_health_of_endpoints_comes_from_the_catalog() -> None:
     host = "db.default.svc.cluster.local"
     instances = (

@@ -246,13 +246,14 @@ def test_explain_sends_the_request_and_who_makes_it() -> None:
     trace = {"authority": "reviews:80", "outcome": "no_route", "detail": "no route matches"}
     service = ScriptedService({"POST /v1/explain": trace})
     arguments = ("explain", "get", "http://reviews/", "-H", "end-user: jason", "--from", "web", "-n", "prod", "--label", "v=1")
-    result = service.run(*arguments)
+    result = service.run(*arguments, "--locality", "r/z")
     assert "no route matches" in result.stdout
     sent = service.body()
     assert (sent["method"], sent["url"], sent["headers"]) == ("GET", "http://reviews/", [["end-user", "jason"]])
     assert sent["node"]["service"] == "web"
     assert sent["node"]["namespace"] == "prod"
     assert sent["node"]["labels"] == {"v": "1"}
+    assert sent["node"]["locality"] == "r/z"
 
 
 def test_analyze_live_prints_the_seven_fields_and_exits_with_1(file: Path) -> None:

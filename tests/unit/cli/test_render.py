@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from meshlib_control.admin import views
@@ -101,7 +102,9 @@ def test_an_explanation_names_what_was_tried_and_what_was_taken() -> None:
             views.RouteTried(name="canary", matched=True, reason="matches everything"),
         ],
         clusters=[
-            views.ClusterShare(name="v1", percent=90.0, endpoints=[endpoint]),
+            views.ClusterShare(
+                name="v1", percent=90.0, endpoints=[endpoint, replace(endpoint, address="10.0.0.2", priority=1)]
+            ),
             views.ClusterShare(name="v2", percent=10.0, endpoints=[], error="it has no endpoints"),
         ],
         timeout=2.0,
@@ -116,6 +119,7 @@ def test_an_explanation_names_what_was_tried_and_what_was_taken() -> None:
     assert "retries        2 on connect-failure, 0.5s each" in lines
     assert "90 % to v1" in lines
     assert "     10.0.0.1:9080 healthy version=v1" in lines
+    assert "     10.0.0.2:9080 healthy priority 1 version=v1" in lines
     assert any("no endpoints" in line and "UH" in line for line in lines)
 
 

@@ -1,0 +1,124 @@
+"""One YAML, one control service, two data planes: real meshlib and real Envoy choose the same endpoints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from meshlib import Mesh
+from meshlib_control.catalog.model import Instance
+from meshlib_control.compile import World
+from meshlib_control.compile.listeners import PROXY_LISTENER
+from tests.integration.test_ads_clients import AnyPort
+from tests.support import backends, envoy
+from tests.support.configuring import registered, world
+from tests.support.control_plane import ControlPlane, until
+
+pytestmark = pytest.mark.envoy
+
+NAMES = tuple(f"carts-{letter}" for letter in "abcde")
+LOCALITY = "us-east/a"
+
+RULES = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: %(name)s}
+spec: {host: %(name)s, trafficPolicy: %(policy)s}
+---
+"""
+POLICIES = {
+    "by-header": "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}",
+    "by-query": "{loadBalancer: {consistentHash: {httpQueryParameterName: user, maglev: {tableSize: 5003}}}}",
+    "by-cookie": "{loadBalancer: {consistentHash: {httpCookie: {name: user}, ringHash: {minimumRingSize: 64}}}}",
+    "near": "{outlierDetection: {}, loadBalancer: {simple: ROUND_ROBIN}}",
+    "chosen": "{loadBalancer: {localityLbSetting: {distribute: [{from: us-east/*, to: {us-east/b: 70, eu-west: 30}}]}}}",
+}
+PLACES = ("us-east/a", "us-east/a", "us-east/b", "eu-west/a", "eu-west/a")
+
+
+def state(servers: dict[str, backends.Backend]) -> World:
+    instances = [
+        Instance(name, "127.0.0.1", servers[name].port, locality=place, weight=weight)
+        for name, place, weight in zip(NAMES, PLACES, (1, 2, 1, 3, 1), strict=True)
+    ]
+    rules = "".join(RULES % {"name": name, "policy": policy} for name, policy in POLICIES.items())
+    return world(rules, services=[registered(name, *instances) for name in POLICIES])
+
+
+@dataclass
+class Sides:
+    mesh: Mesh
+    client: httpx.Client
+    port: int
+
+    def through_envoy(self, host: str, path: str = "/", **headers: str) -> str:
+        sent = {"host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        answer = self.client.get(f"http://127.0.0.1:{self.port}{path}", headers=sent)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def through_mesh(self, host: str, path: str = "/", **headers: str) -> str:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = self.mesh.request("GET", f"http://{host}{path}", headers=sent)
+        assert answer.status_code == 200
+        return answer.content.decode()
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
+    with backends.running(NAMES) as servers, ControlPlane(compile_with=AnyPort()) as control:
+        control.publish(state(servers))
+        bootstrap = envoy.ads_bootstrap(control.port)
+        region, zone = LOCALITY.split("/")
+        bootstrap["node"]["locality"] = {"region": region, "zone": zone}
+        folder: Path = tmp_path_factory.mktemp("envoy")
+        with (
+            Mesh(control=control.address, locality=LOCALITY, insecure_dev=True) as mesh,
+            envoy.running(bootstrap, folder) as process,
+            httpx.Client(trust_env=False, timeout=20.0) as client,
+        ):
+            both = Sides(mesh, client, process.listener_port(PROXY_LISTENER))
+            process.until(lambda: client.get(f"http://127.0.0.1:{both.port}/", headers={"host": "near"}).is_success, "routes")
+            until(lambda: mesh.request("GET", "http://near/").status_code == 200, "the first answer")
+            yield both
+
+
+KEYS = tuple(f"user-{number}" for number in range(200))
+
+
+@pytest.mark.parametrize("host", ["by-header", "by-query", "by-cookie"])
+def test_both_choose_the_same_endpoint_for_each_key(sides: Sides, host: str) -> None:
+    """By ring, by Maglev's table, and of endpoints with weights."""
+
+    def request(key: str) -> tuple[str, dict[str, str]]:
+        match host:
+            case "by-header":
+                return "/", {"x_user": key}
+            case "by-query":
+                return f"/?a=b&user={key}", {}
+            case _:
+                return "/", {"cookie": f"a=b; user={key}"}
+
+    cases = [request(key) for key in KEYS]
+    ours = [sides.through_mesh(host, path, **headers) for path, headers in cases]
+    theirs = [sides.through_envoy(host, path, **headers) for path, headers in cases]
+    assert ours == theirs
+    assert set(ours) == set(NAMES)
+
+
+def test_both_stay_in_their_own_zone(sides: Sides) -> None:
+    for call in (sides.through_mesh, sides.through_envoy):
+        assert {call("near") for _ in range(30)} == {"carts-a", "carts-b"}
+
+
+def test_both_go_where_the_distribution_sends_them(sides: Sides) -> None:
+    """70 to 30 of 200, four standard deviations either way; inside of a locality by weight and load."""
+    for call in (sides.through_mesh, sides.through_envoy):
+        found = Counter(call("chosen") for _ in range(200))
+        assert found.keys() <= {"carts-c", "carts-d", "carts-e"}
+        assert 114 <= found["carts-c"] <= 166, found
