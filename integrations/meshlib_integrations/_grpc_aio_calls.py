@@ -18,6 +18,7 @@ from meshlib import Mesh
 from meshlib.errors import MeshError
 from meshlib.lowlevel import GrpcTry, OpenTry
 from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, pushback, translation
+from meshlib_integrations._grpc_metadata import aedited
 
 
 class Failure(grpc.aio.AioRpcError):  # type: ignore[misc]  # grpcio has no types
@@ -61,7 +62,7 @@ class Calls:
         async def send(current: GrpcTry) -> Any:
             made = current.method(kind, *method)(request, timeout=current.timeout, metadata=current.metadata, **how)
             await made
-            return made
+            return aedited(made, current)
 
         try:
             return await self.mesh.grpc_client.aunary(call, send)
@@ -82,7 +83,7 @@ class Calls:
             opened.abandon()
             raise
         made.add_done_callback(self._ender(opened))
-        return made
+        return aedited(made, current)
 
     def _ender(self, opened: OpenTry) -> Callable[[Any], None]:
         def over(call: Any) -> None:

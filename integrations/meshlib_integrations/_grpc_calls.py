@@ -12,6 +12,7 @@ from meshlib import Mesh
 from meshlib.errors import MeshError
 from meshlib.lowlevel import GrpcTry, OpenTry
 from meshlib_integrations._grpc_channel import Method, Options, asked, code_of, pushback, translation
+from meshlib_integrations._grpc_metadata import edited
 
 
 class Failure(grpc.RpcError, grpc.Call):  # type: ignore[misc]  # grpcio has no types
@@ -72,8 +73,12 @@ class Calls:
 
         def send(current: GrpcTry) -> tuple[Any, grpc.Call]:
             made = current.method(kind, *method)
-            found: tuple[Any, grpc.Call] = made.with_call(request, timeout=current.timeout, metadata=current.metadata, **rest)
-            return found
+            try:
+                response, over = made.with_call(request, timeout=current.timeout, metadata=current.metadata, **rest)
+            except grpc.RpcError as error:
+                edited(error, current)
+                raise
+            return response, edited(over, current)
 
         try:
             return self.mesh.grpc_client.unary(call, send)
@@ -96,7 +101,7 @@ class Calls:
             opened.abandon()
             raise
         self._watch(begun, opened)
-        return begun
+        return edited(begun, current)
 
     def close(self) -> None:
         """Cancel what goes on by itself."""

@@ -34,9 +34,10 @@ from collections.abc import Generator
 
 from meshlib import errors
 from meshlib.flow.alterations import Alterations, Share
-from meshlib.flow.commands import Command, Sleep
+from meshlib.flow.commands import Command, Result, Sleep
 from meshlib.flow.destination import Destination, Plan
 from meshlib.flow.failing import fail, reset_error
+from meshlib.flow.hedging import HedgedTries, may_hedge
 from meshlib.flow.record import CallRecord
 from meshlib.flow.served import Served
 from meshlib.flow.tries import Tries
@@ -49,7 +50,7 @@ from meshlib.policy.local_reply import LocalReply
 from meshlib.policy.paths import canonical_text
 from meshlib.policy.rng import Rng
 
-ClientFlow = Generator[Command, "Outcome | float", "Served | None"]
+ClientFlow = Generator[Command, Result, "Served | None"]
 
 _PASSTHROUGH = Discovery.PASSTHROUGH
 
@@ -93,10 +94,12 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
     placed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
     if altered is not None and share is not None:
         altered.apply(call, share)
+        record.response_edit = share.response
     if plan.mirrors is not None:
         yield from plan.mirrors.copies(call, rng)
-    tries = Tries(call, plan, upstream, record, count=destination.attempt_count_header, hash_=placed.value)
-    served = yield from tries.run(rng)
+    tries = Tries if upstream.hedger is None or not may_hedge(call) else HedgedTries
+    count = destination.attempt_count_header
+    served = yield from tries(call, plan, upstream, record, count=count, hash_=placed.value).run(rng)
     if placed.cookies:
         served.headers = [*served.outcome.headers, *((b"set-cookie", cookie) for cookie in placed.cookies)]
     if share is not None and share.response is not None:
@@ -106,7 +109,7 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
 
 def _without_upstream(
     altered: Alterations, share: Share, call: Call, record: CallRecord, rng: Rng
-) -> Generator[Command, Outcome | float, Served | None]:
+) -> Generator[Command, Result, Served | None]:
     """What comes before a route's destinations, or in their place: faults, and responses of its own."""
     reply: LocalReply | None = None
     if altered.fault is not None:
@@ -127,7 +130,7 @@ def _without_upstream(
     return served
 
 
-def _hold_up(pause: float, call: Call, record: CallRecord) -> Generator[Command, Outcome | float, None]:
+def _hold_up(pause: float, call: Call, record: CallRecord) -> Generator[Command, Result, None]:
     """An injected delay.  The route's timeout begins after it, the caller's deadline does not."""
     deadline = call.deadline
     woken = yield Sleep(pause if deadline is None else max(min(pause, deadline - call.started), 0.0))

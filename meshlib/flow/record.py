@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from meshlib.flow.upstream import Upstream
 from meshlib.policy.balancing import Host
+from meshlib.policy.header_mutation import HeaderEdit
 
 
 class CallRecord:
     """One per call; plain and slotted because one is made for every request."""
 
-    __slots__ = ("_host", "_upstream", "attempts", "authority", "flags", "route", "started", "status")
+    __slots__ = ("_host", "_upstream", "attempts", "authority", "flags", "response_edit", "route", "started", "status")
 
     def __init__(self, authority: str, started: float) -> None:
         self.authority = authority
@@ -17,6 +18,7 @@ class CallRecord:
         self.route = ""
         self.attempts = 0
         self.status = 0
+        self.response_edit: HeaderEdit | None = None  # for those whose response is not in the outcome (gRPC's streams)
         self.flags: tuple[str, ...] = ()  # Envoy's response flags in the order they were set
         self._host: Host | None = None
         self._upstream: Upstream | None = None
@@ -37,7 +39,7 @@ class CallRecord:
 
     @property
     def endpoint(self) -> str:
-        """``address:port`` of the last endpoint tried."""
+        """``address:port`` of the last endpoint tried, or of that which answered first."""
         return self._host.key if self._host is not None else ""
 
     def flag(self, name: str) -> None:
@@ -50,6 +52,10 @@ class CallRecord:
     def tried(self, host: Host) -> None:
         self._host = host
         self.attempts += 1
+
+    def answered_by(self, host: Host) -> None:
+        """Of several endpoints tried at the same time, this one's outcome counts."""
+        self._host = host
 
     def __repr__(self) -> str:
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable
 
 from meshlib.model.call import Headers
@@ -37,6 +37,17 @@ def code_of_status(status: int) -> int:
 def headers_of(metadata: Metadata) -> Headers:
     """Metadata as it is on the wire: binary values in base64."""
     return [(name.lower().encode("ascii"), _wire_value(name, value)) for name, value in metadata]
+
+
+def metadata_of(headers: Headers) -> list[tuple[str, str | bytes]]:
+    """Headers as metadata.  Raises ValueError for binary values that are no base64."""
+    return [_metadatum(name.decode("ascii").lower(), value) for name, value in headers]
+
+
+def _metadatum(name: str, value: bytes) -> tuple[str, str | bytes]:
+    if name.endswith(BINARY):
+        return name, b64decode(value + b"=" * (-len(value) % 4))
+    return name, value.decode("latin-1")
 
 
 def _wire_value(name: str, value: str | bytes) -> bytes:

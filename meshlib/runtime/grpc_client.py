@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import inf
@@ -23,7 +22,8 @@ from meshlib.flow.served import Served
 from meshlib.model.call import Overrides
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.request import Request, Timeouts
-from meshlib.policy.grpc import BINARY, Metadata, headers_of
+from meshlib.policy.grpc import BINARY, Metadata, headers_of, metadata_of
+from meshlib.policy.header_mutation import HeaderEdit
 from meshlib.runtime.client import Client, Prepared
 from meshlib.runtime.drive import adrive, drive
 from meshlib.runtime.grpc_channels import Channels, Opened, Options
@@ -59,6 +59,11 @@ class GrpcTry(NamedTuple):
     opened: Opened
     timeout: float | None
     metadata: tuple[tuple[str, str | bytes], ...]
+    edit: HeaderEdit | None = None  # what the route does to the headers of the response
+
+    def response_metadata(self, initial: Metadata) -> Metadata:
+        """The initial metadata of the response, as the caller is to see them."""
+        return initial if self.edit is None else metadata_of(self.edit(headers_of(initial)))
 
     def method(self, kind: str, name: str, serializer: object, deserializer: object) -> Any:
         return self.opened.method(kind, name, serializer, deserializer)
@@ -210,7 +215,7 @@ class _Tries:
         metadata = self._metadata
         if self._prepared.call.headers is not self._prepared.headers:
             metadata = _altered(self._prepared, self._call)
-        return GrpcTry(opened, timeout, (*metadata, *added) if added else metadata)
+        return GrpcTry(opened, timeout, (*metadata, *added) if added else metadata, self._prepared.record.response_edit)
 
     def well(self, result: object) -> Outcome:
         return Outcome(self._clock(), status=200, response=result, complete=True)
@@ -357,14 +362,7 @@ def _altered(prepared: Prepared, call: GrpcCall) -> tuple[tuple[str, str | bytes
             authority=call.authority,
             route=prepared.record.route,
         )
-    made: list[tuple[str, str | bytes]] = []
-    for name, value in altered.headers:
-        text = name.decode("ascii").lower()
-        if text.endswith(BINARY):
-            made.append((text, b64decode(value + b"=" * (-len(value) % 4))))
-        elif text != "content-type":
-            made.append((text, value.decode("latin-1")))
-    return tuple(made)
+    return tuple(pair for pair in metadata_of(altered.headers) if pair[0] != "content-type")
 
 
 def _inside(prepared: Prepared | None, call: GrpcCall | None) -> Prepared:
