@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from meshlib.flow.admission import Admission
 from meshlib.flow.limiting import Limiting, compile_step
+from meshlib.flow.shedding import Shedding
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.authorization import ExternalAuthorization, RbacFilter
 from meshlib.model.cors import Cors
@@ -15,6 +16,7 @@ from meshlib.model.inbound import Inspection, Refusal
 from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.listener import HttpFilter, InboundListener, MtlsMode, PathNormalization
 from meshlib.model.rate_limit import RateLimits
+from meshlib.model.resilience import ServerResilience
 from meshlib.policy.authorization import compile_rbac
 from meshlib.policy.authorization_metadata import compile_metadata
 from meshlib.policy.cors import compile_cors
@@ -45,6 +47,7 @@ class InboundPlan:
     minimum_version: str = ""  # of TLS, for new connections: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
     trusted_hops: int = 0
     admission: Admission | None = None  # None: as much as comes
+    shedding: Shedding | None = None
 
 
 NO_POLICY = InboundPlan()
@@ -58,15 +61,19 @@ def compile_listener(
     keys: KeySource | None = None,
     limiting: Limiting | None = None,
     admission: Callable[[int, InboundLimits], Admission] | None = None,
+    shedding: Callable[[int, ServerResilience], Shedding] | None = None,
 ) -> InboundPlan:
     """`now`: Unix seconds, for the times in tokens; `keys`: of providers whose keys are fetched; `limiting`: of rate limits;
-    `admission`: who keeps the limits of a port; None: nobody, and there are none.
+    `admission`: who keeps the limits of a port, `shedding`: who refuses what is too much; None: nobody, and there are none.
 
     Raises ValueError for a regular expression that is none; decoding has refused those before.
     """
     steps = tuple(compile_filter(item, listener.port, now=now, keys=keys, limiting=limiting) for item in listener.filters)
     limited = admission(listener.port, listener.limits) if admission is not None and listener.limits is not None else None
-    return InboundPlan(listener.mtls, listener.normalization, steps, listener.minimum_version, listener.trusted_hops, limited)
+    shed = shedding(listener.port, listener.resilience) if shedding is not None and listener.resilience is not None else None
+    return InboundPlan(
+        listener.mtls, listener.normalization, steps, listener.minimum_version, listener.trusted_hops, limited, shed
+    )
 
 
 def compile_filter(

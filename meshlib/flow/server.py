@@ -6,7 +6,8 @@
 2. **mTLS mode**: a plain request under STRICT is refused here whatever way it came in, also around the mesh's own port.
 3. **Filters** in the order of the listener, which is Istio's: CUSTOM, JWT, AUDIT, DENY, ALLOW.  CORS comes before them: a
    browser's preflight carries no credentials, so it is answered without any, and never gets further than that.
-4. **Limits** of what is in the application at once: the last of all, so that who is not let in takes no place.
+4. **Limits** of what is in the application at once: the last of all, so that who is not let in takes no place.  Load shedding
+   before the queue: what is to be refused is not to wait for it.
 5. **Context** before the application: whatever it calls carries the trace on, is bounded by what is left of its caller's time,
    and knows whether it is itself a retry.
 
@@ -20,6 +21,7 @@ from collections.abc import Generator
 
 from meshlib.flow.admission import OVERFLOW, Admission, Wait, waiting
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, Question
+from meshlib.flow.shedding import Shedding, Stay
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
 from meshlib.policy.canonical import canonicalize
@@ -41,13 +43,17 @@ class Check:
 
 
 class Handle:
-    """Run the application with this context.  ``target`` is the request target in origin form, canonical."""
+    """Run the application with this context.  ``target`` is the request target in origin form, canonical.
 
-    __slots__ = ("context", "inspection", "target")
+    ``stay`` is to be ended when the response begins; None: nobody wants to know.
+    """
 
-    def __init__(self, context: RequestContext, inspection: Inspection) -> None:
+    __slots__ = ("context", "inspection", "stay", "target")
+
+    def __init__(self, context: RequestContext, inspection: Inspection, stay: Stay | None = None) -> None:
         self.context = context
         self.inspection = inspection
+        self.stay = stay
         self.target = inspection.target
 
 
@@ -76,13 +82,33 @@ def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLIC
     if inspection.metadata:
         context.claims = inspection.claims
     context.path = inspection.path
+    if plan.shedding is not None:
+        return (yield from _sheltered(plan.shedding, plan.admission, context, inspection, now))
     if plan.admission is not None:
         return (yield from _limited(plan.admission, context, inspection, now))
     yield Handle(context, inspection)
     return None
 
 
-def _limited(admission: Admission, context: RequestContext, inspection: Inspection, now: float) -> ServerFlow:
+def _sheltered(
+    shedding: Shedding, admission: Admission | None, context: RequestContext, inspection: Inspection, now: float
+) -> ServerFlow:
+    """The application, unless it has too much to do for a request of this urgency."""
+    stay = shedding.enter(inspection)
+    if isinstance(stay, Refusal):
+        return stay
+    try:
+        if admission is not None:
+            return (yield from _limited(admission, context, inspection, now, stay))
+        yield Handle(context, inspection, stay)
+        return None
+    finally:
+        stay.end()
+
+
+def _limited(
+    admission: Admission, context: RequestContext, inspection: Inspection, now: float, stay: Stay | None = None
+) -> ServerFlow:
     """The application, once there is a place in it."""
     place = admission.enter(multiplexed=inspection.request.grpc)
     if place is None:
@@ -90,7 +116,7 @@ def _limited(admission: Admission, context: RequestContext, inspection: Inspecti
     try:
         refusal = yield from waiting(place, context.remaining(now), inspection)
         if refusal is None:
-            yield Handle(context, inspection)
+            yield Handle(context, inspection, stay)
         return refusal
     finally:
         admission.leave(place)

@@ -17,6 +17,26 @@ DETAILS = "overload"
 BODY = b"service overloaded"
 
 
+class Stay:
+    """A request in the application, as far as the limits are concerned: from its admission to the start of its response.
+
+    No longer, because what follows is at the pace of whoever reads: a slow reader, a download or a web socket would hold a
+    place for as long as they please, and their length says nothing about the load.
+    """
+
+    __slots__ = ("_entered", "_shedding")
+
+    def __init__(self, shedding: Shedding, entered: Entered) -> None:
+        self._shedding = shedding
+        self._entered: Entered | None = entered
+
+    def end(self, *, sampled: bool = True) -> None:
+        """The response begins, or there will be none.  Idempotent.  Not `sampled`: how long it took says nothing."""
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            self._shedding.leave(entered, sampled=sampled)
+
+
 class Shedding:
     """One port's limits at work.  The state outlives policies, so that what is under way is never forgotten."""
 
@@ -49,8 +69,8 @@ class Shedding:
         with self._lock:
             self.shedder.apply(shedding, policy.adaptive_concurrency)
 
-    def enter(self, inspection: Inspection) -> Entered | Refusal:
-        """A place in the application, to be given back with `leave`; or the answer for want of one."""
+    def enter(self, inspection: Inspection) -> Stay | Refusal:
+        """A place in the application, or the answer for want of one."""
         urgency, now, shedder = self._urgency(inspection), self._clock(), self.shedder
         with self._lock:
             calm = not shedder.shedding
@@ -61,10 +81,10 @@ class Shedding:
                 return self._refusal
             if not calm and shedder.recovered(now):
                 self._tell("load_shedding.ended", now, f"{sum(shedder.shed)} requests shed since the start")
-            return entered
+            return Stay(self, entered)
 
-    def leave(self, entered: Entered, *, sampled: bool = True) -> None:
-        """The request has ended; not `sampled`: it was of a kind whose length says nothing about the load."""
+    def leave(self, entered: Entered, *, sampled: bool) -> None:
+        """As `Stay.end`, which sees to it that it happens once."""
         now = self._clock()
         with self._lock:
             self.shedder.leave(entered, now, self._rng, sampled=sampled)

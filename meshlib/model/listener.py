@@ -10,6 +10,7 @@ from meshlib.model.authorization import ExternalAuthorization, RbacFilter
 from meshlib.model.cors import Cors
 from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.rate_limit import RateLimits
+from meshlib.model.resilience import ServerResilience
 from meshlib.model.route import RouteConfig
 
 VIRTUAL_OUTBOUND = "virtualOutbound"
@@ -66,3 +67,4 @@ class InboundListener:
     minimum_version: str = ""  # of TLS: "TLSv1_2", "TLSv1_3"; empty: the runtime's default
     trusted_hops: int = 0  # proxies in front that are believed what they append to x-forwarded-for
     limits: InboundLimits | None = None  # None: as much as comes
+    resilience: ServerResilience | None = None  # None: nothing is refused for being too much

@@ -6,12 +6,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from random import Random
 
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, compile_listener
 from meshlib.flow.limiting import Limiting
+from meshlib.flow.shedding import Shedding
 from meshlib.model.authentication import JwtAuthentication
 from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.listener import InboundListener
+from meshlib.model.resilience import ServerResilience
 from meshlib.model.snapshot import Snapshot
 from meshlib.policy.jwt_keys import KeySource
 from meshlib.runtime.admission import RequestLimits
@@ -37,6 +40,7 @@ class Enforcement:
         self._keys = keys
         self._wall = wall
         self.limits: dict[int, RequestLimits] = {}  # of ports that ever had some
+        self.shedding: dict[int, Shedding] = {}  # the same
         self._compiled: dict[int, tuple[InboundListener, InboundPlan]] = {}
         inbound.publish({})
 
@@ -50,7 +54,12 @@ class Enforcement:
                 continue
             try:
                 plan = compile_listener(
-                    listener, now=self._wall, keys=self._keys, limiting=self.limiting, admission=self._admission
+                    listener,
+                    now=self._wall,
+                    keys=self._keys,
+                    limiting=self.limiting,
+                    admission=self._admission,
+                    shedding=self._shedding,
                 )
             except ValueError:
                 logger.exception("the policies of port %d cannot be compiled; what held before still does", port)
@@ -67,6 +76,14 @@ class Enforcement:
             known = self.limits[port] = RequestLimits(limits)
         else:
             known.apply(limits)
+        return known
+
+    def _shedding(self, port: int, policy: ServerResilience) -> Shedding:
+        """One for each port, whatever is said of it later: it knows who is in, and how long that takes."""
+        known = self.shedding.get(port)
+        if known is None:
+            known = self.shedding[port] = Shedding(port, lock=threading.Lock(), clock=self._inbound.clock, rng=Random())
+        known.apply(policy)
         return known
 
     @property

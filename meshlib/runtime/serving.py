@@ -11,6 +11,7 @@ from typing import Protocol
 from meshlib.flow.admission import EXPIRED, Wait
 from meshlib.flow.inbound import NO_POLICY, InboundPlan
 from meshlib.flow.server import Check, Handle, ServerFlow, server_flow
+from meshlib.flow.shedding import Stay
 from meshlib.model.authorization import AuthorizerAnswer, BodyStart
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
@@ -114,10 +115,12 @@ class Serving:
     ``pending`` is set as long as an external authorizer is to be asked or the application has no place for it yet: read as much
     of the body as ``wanted_body`` says, then call `check` or `acheck`, and look again.  The application still gets the whole
     body.
+
+    ``stay``: to be ended when the response begins, and at once for what lasts (streams, web sockets); None: nobody needs that.
     """
 
     __slots__ = (
-        "_flow", "_inbound", "_request", "_token", "close", "context", "inspection", "pending", "refusal", "target",
+        "_flow", "_inbound", "_request", "_token", "close", "context", "inspection", "pending", "refusal", "stay", "target",
     )  # fmt: skip
 
     def __init__(self, inbound: Inbound, flow: ServerFlow, request: ServerRequest) -> None:
@@ -127,6 +130,7 @@ class Serving:
         self.pending: Check | Wait | None = None
         self.refusal: Refusal | None = None
         self.inspection: Inspection | None = None  # what the filters changed in headers; set when there is no refusal
+        self.stay: Stay | None = None
         self.close = inbound.draining
         self.context = _NOT_SERVED
         self.target = b""
@@ -139,6 +143,7 @@ class Serving:
         if type(command) is Handle:
             self.context = command.context
             self.inspection = command.inspection
+            self.stay = command.stay
             self.target = command.target
             if command.inspection.notes:
                 log_notes(self._request, command.inspection)

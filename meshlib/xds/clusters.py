@@ -9,6 +9,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery, TcpKeepalive, UpstreamTls
 from meshlib.model.endpoint import Assignment
+from meshlib.model.resilience import Resilience
 from meshlib.xds.balancing import FIELDS as LB_FIELDS
 from meshlib.xds.balancing import decode_balancing, decode_lb_policy
 from meshlib.xds.endpoints import MTLS_MODE, TLS_MODE, decode_endpoints
@@ -17,6 +18,7 @@ from meshlib.xds.health_checks import decode_health_checks
 from meshlib.xds.invalid import Problems
 from meshlib.xds.outlier_detection import decode_outlier_detection
 from meshlib.xds.proto import cluster_pb2, core_pb2
+from meshlib.xds.resilience import CLUSTER_OPTIONS, decode_cluster_resilience
 from meshlib.xds.tls import decode_upstream, is_raw
 from meshlib.xds.types import ENVOY_NAMES
 
@@ -100,6 +102,7 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
         port=port,
         tls=tls,
         auto_mtls=auto_mtls,
+        resilience=_resilience(cluster, problems),
     )
 
 
@@ -174,8 +177,9 @@ class _HttpOptions:
 def _http_options(cluster: cluster_pb2.Cluster, problems: Problems) -> _HttpOptions:
     """Which protocol is asked for is not looked at: HTTP/1.1 by our own engine, HTTP/2 through gRPC's channels."""
     for key in cluster.typed_extension_protocol_options:
-        if key != HTTP_OPTIONS:
-            problems.describe(f"typed_extension_protocol_options[{key!r}]", "set", f"{HTTP_OPTIONS} only")
+        if key not in (HTTP_OPTIONS, CLUSTER_OPTIONS):
+            expected = f"{HTTP_OPTIONS} or {CLUSTER_OPTIONS} only"
+            problems.describe(f"typed_extension_protocol_options[{key!r}]", "set", expected)
     if HTTP_OPTIONS not in cluster.typed_extension_protocol_options:
         return _HttpOptions()
     field = f"typed_extension_protocol_options[{HTTP_OPTIONS!r}]"
@@ -195,6 +199,14 @@ def _http_options(cluster: cluster_pb2.Cluster, problems: Problems) -> _HttpOpti
         ),
         max_requests_per_connection=common.max_requests_per_connection.value,
     )
+
+
+def _resilience(cluster: cluster_pb2.Cluster, problems: Problems) -> Resilience | None:
+    if CLUSTER_OPTIONS not in cluster.typed_extension_protocol_options:
+        return None
+    packed = cluster.typed_extension_protocol_options[CLUSTER_OPTIONS]
+    field = f"typed_extension_protocol_options[{CLUSTER_OPTIONS!r}]"
+    return decode_cluster_resilience(packed, problems, field=field)
 
 
 def _circuit_breakers(cluster: cluster_pb2.Cluster, problems: Problems) -> CircuitBreakers:

@@ -13,15 +13,26 @@ from google.protobuf.any_pb2 import Any
 
 from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.listener import INBOUND_PREFIX, HttpFilter, InboundListener, MtlsMode, PathNormalization
+from meshlib.model.resilience import ServerResilience
 from meshlib.xds.cors import decode_cors
 from meshlib.xds.ext_authz import decode_ext_authz
 from meshlib.xds.fields import allow_only, join_path, parse, seconds, unpack
 from meshlib.xds.inbound_limits import decode_inbound_limits
 from meshlib.xds.invalid import Problems
 from meshlib.xds.jwt import decode_jwt
-from meshlib.xds.proto import ext_authz_pb2, inbound_limits_pb2, jwt_pb2, listener_pb2, rate_limit_pb2, rbac_pb2, route_pb2
+from meshlib.xds.proto import (
+    ext_authz_pb2,
+    inbound_limits_pb2,
+    jwt_pb2,
+    listener_pb2,
+    rate_limit_pb2,
+    rbac_pb2,
+    resilience_pb2,
+    route_pb2,
+)
 from meshlib.xds.rate_limit import decode_rate_limits
 from meshlib.xds.rbac import decode_rbac
+from meshlib.xds.resilience import decode_server_resilience
 from meshlib.xds.tls import decode_downstream, is_raw
 from meshlib.xds.types import type_url
 
@@ -60,6 +71,7 @@ _NORMALIZATIONS: Final = {
 }
 _ROUTER = type_url(listener_pb2.Router)
 _LIMITS: Final = type_url(inbound_limits_pb2.InboundLimits)
+_RESILIENCE: Final = type_url(resilience_pb2.ServerResilience)
 _CORS = type_url(route_pb2.Cors)
 
 
@@ -93,6 +105,7 @@ def decode_inbound(listener: listener_pb2.Listener, problems: Problems) -> Inbou
         minimum_version=minimum_version,
         trusted_hops=manager.xff_num_trusted_hops,
         limits=_limits(manager, problems, field=f"{field}.http_filters"),
+        resilience=_resilience(manager, problems, field=f"{field}.http_filters"),
     )
 
 
@@ -204,8 +217,8 @@ def _filters(manager: listener_pb2.HttpConnectionManager, problems: Problems, *,
             routes = f"{field.removesuffix('.http_filters')}.route_config"
             found.append(decode_cors(manager.route_config, problems, field=routes))
             continue
-        if item.typed_config.type_url == _LIMITS:
-            continue  # see `_limits`
+        if item.typed_config.type_url in (_LIMITS, _RESILIENCE):
+            continue  # see `_limits` and `_resilience`
         decoder = _DECODERS.get(item.typed_config.type_url)
         if decoder is None:
             if not item.is_optional:
@@ -215,6 +228,16 @@ def _filters(manager: listener_pb2.HttpConnectionManager, problems: Problems, *,
         if one is not None:
             found.append(one)
     return tuple(found)
+
+
+def _resilience(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> ServerResilience | None:
+    """Wherever it stands among the filters, it comes after those that refuse requests for what they are."""
+    for index, item in enumerate(manager.http_filters):
+        if item.typed_config.type_url == _RESILIENCE:
+            where = f"{field}[{index}].typed_config"
+            message = unpack(item.typed_config, resilience_pb2.ServerResilience, field=where, problems=problems)
+            return decode_server_resilience(message, item.name, problems, field=where) if message is not None else None
+    return None
 
 
 def _limits(manager: listener_pb2.HttpConnectionManager, problems: Problems, *, field: str) -> InboundLimits | None:
