@@ -77,18 +77,21 @@ class DestinationRules:
         }
         self.selector_keys = frozenset(key for rule in merged.values() for key, _ in rule.selector)
         """Labels of callers that some rule asks for."""
-        self._everywhere = asked_traits(effective_setting(settings.locality, None), failing_over=False)
         self._traits = _traits_by_visibility(merged.values(), settings.locality)
+        self._traits_failing_over = _traits_by_visibility(merged.values(), settings.locality, failing_over=True)
 
-    def asked_traits(self, namespace: str) -> CallerTraits:
-        """What of callers in `namespace` decides the order of the endpoints that they get."""
-        root = self._settings.root_namespace
+    def asked_traits(self, namespace: str, *, failing_over: bool = False) -> CallerTraits:
+        """What of callers in `namespace` decides the order of the endpoints that they get.
+
+        `failing_over`: failures of some endpoints are noticed by other means than these rules.
+        """
         visible = (
             traits
-            for (owner, export_to), traits in self._traits.items()
-            if owner in (namespace, root) or is_exported(export_to, owner, namespace)
+            for (owner, export_to), traits in (self._traits_failing_over if failing_over else self._traits).items()
+            if owner == namespace or is_exported(export_to, owner, namespace)
         )
-        return reduce(or_, visible, self._everywhere)
+        everywhere = asked_traits(effective_setting(self._settings.locality, None), failing_over=failing_over)
+        return reduce(or_, visible, everywhere)
 
     def holding_for(self, service: Service, namespace: str, labels: Labels) -> Rule | None:
         """The rule for calls from `namespace`: the caller's namespace, then the service's, then the root's."""
@@ -187,16 +190,18 @@ def _overlaid(below: Policy, above: TrafficPolicy, port: int) -> Policy:
 _Visibility = tuple[str, tuple[str, ...]]  # namespace, exportTo
 
 
-def _traits_by_visibility(rules: Iterable[Rule], mesh: LocalitySetting) -> dict[_Visibility, CallerTraits]:
+def _traits_by_visibility(
+    rules: Iterable[Rule], mesh: LocalitySetting, *, failing_over: bool = False
+) -> dict[_Visibility, CallerTraits]:
     """What the rules ask of callers; many rules come down to a few entries, most of them to none."""
     found: dict[_Visibility, CallerTraits] = {}
     for rule in rules:
         levels = list(_levels(rule))
         # A level that says nothing of either inherits what another one says.
-        failing_over = any(level.outlier_detection is not None for level in levels)
+        noticed = failing_over or any(level.outlier_detection is not None for level in levels)
         balancers = [None, *(level.load_balancer for level in levels if level.load_balancer is not None)]
         for balancer in balancers:
-            traits = asked_traits(effective_setting(mesh, balancer), failing_over=failing_over)
+            traits = asked_traits(effective_setting(mesh, balancer), failing_over=noticed)
             if traits != NO_TRAITS:
                 key = (rule.namespace, rule.export_to)
                 found[key] = found.get(key, NO_TRAITS) | traits

@@ -14,6 +14,7 @@ from meshlib_control.compile.hosts import is_address
 from meshlib_control.compile.locality import Group, Locality, Preference, arranged, effective_setting, weight_of
 from meshlib_control.compile.names import parse_cluster_name
 from meshlib_control.compile.node import Flavour, Scope
+from meshlib_control.compile.resilience_policies import notices_failures
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import instance_port, is_tls, port_of
 from meshlib_control.compile.tls import speaks_mtls
@@ -50,15 +51,18 @@ class Form:
 
 
 def form_for(world: World, scope: Scope, service: Service, policy: Policy, *, host_names: bool = False) -> Form:
-    return Form(scope.flavour, preference_for(world, scope, policy), host_names, partial(speaks_mtls, world, service))
+    preference = preference_for(world, scope, service, policy)
+    return Form(scope.flavour, preference, host_names, partial(speaks_mtls, world, service))
 
 
-def preference_for(world: World, scope: Scope, policy: Policy) -> Preference | None:
-    """What the scope's callers prefer among the endpoints under this policy; None: nothing."""
+def preference_for(world: World, scope: Scope, service: Service, policy: Policy) -> Preference | None:
+    """What the scope's callers prefer among the service's endpoints under this policy; None: nothing."""
     setting = effective_setting(world.settings.locality, policy.load_balancer)
     if setting is None:
         return None
-    failing_over = policy.outlier_detection is not None
+    failing_over = policy.outlier_detection is not None or notices_failures(
+        world.resilience_policies.holding_for(service, scope.namespace)
+    )
     return Preference(setting, Locality.parse(scope.locality), dict(scope.labels), failing_over)
 
 

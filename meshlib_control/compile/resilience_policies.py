@@ -31,6 +31,12 @@ class ResiliencePolicies:
                 self._of_workloads.setdefault(namespace, []).append((spec.selector.match_labels, spec))
         self.selector_keys = frozenset(key for chosen in self._of_workloads.values() for labels, _ in chosen for key in labels)
         """Labels of workloads that some policy asks for."""
+        self._noticing = frozenset(
+            (owner, seen_by)
+            for (owner, _), chosen in self._of_calls.items()
+            for seen_by, spec in chosen
+            if notices_failures(spec)
+        )
 
     def holding_for(self, service: Service, namespace: str) -> ResiliencePolicy | None:
         """The policy for calls from `namespace`: of the caller's namespace, then of the service's, then of the root's."""
@@ -42,6 +48,10 @@ class ResiliencePolicies:
                     return spec
         return None
 
+    def notice_failures(self, namespace: str) -> bool:
+        """Whether some policy for calls from `namespace` has callers notice which endpoints fail."""
+        return any(owner == namespace or is_exported(seen_by, owner, namespace) for owner, seen_by in self._noticing)
+
     def for_workload(self, namespace: str, labels: Labels) -> ResiliencePolicy | None:
         """The policy for what a workload serves: of its own namespace, then of the root's."""
         for owner in dict.fromkeys((namespace, self._root)):
@@ -49,3 +59,8 @@ class ResiliencePolicies:
                 if selector.items() <= labels.items():
                     return spec
         return None
+
+
+def notices_failures(policy: ResiliencePolicy | None) -> bool:
+    """Whether failing endpoints are left out by it, so that those of lower priorities come into use."""
+    return policy is not None and bool(policy.failure_rate_ejection or policy.success_rate_ejection or policy.health_checks)

@@ -22,7 +22,8 @@ def scope_of(world: World, node: Node) -> Scope:
         | world.rate_limits.selector_keys
         | world.resilience_policies.selector_keys
     )
-    asked = world.destination_rules.asked_traits(node.namespace)
+    noticed = world.resilience_policies.notice_failures(node.namespace)
+    asked = world.destination_rules.asked_traits(node.namespace, failing_over=noticed)
     keys |= asked.labels
     if node.flavour == "grpc":
         keys |= {MTLS_LABEL}  # says which kind of connection its servers listen for

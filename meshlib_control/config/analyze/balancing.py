@@ -12,7 +12,7 @@ from meshlib_control.config.kinds import (
     DestinationRule,
     HTTPRoute,
     LoadBalancer,
-    OutlierDetection,
+    ResiliencePolicy,
     TrafficPolicy,
 )
 from meshlib_control.config.model import ConfigResource
@@ -21,10 +21,11 @@ from meshlib_control.config.problems import Path, Problem
 
 def check_balancing(land: Landscape, *, grpc_clients: bool | None) -> Iterator[Issue]:
     """`grpc_clients`: whether clients use grpcio's own xDS; None: unknown, so judged by the ports' protocols."""
+    watched = _watched(land)
     for resource in land.destination_rules:
         services = land.services(land.rule_host(resource))
         of_grpc = any(port.protocol == "grpc" for service in services for port in service.ports)
-        for level in _levels(resource.spec):
+        for level in _levels(resource.spec, noticed=land.rule_host(resource) in watched):
             for problem in _check_level(level, grpc=of_grpc if grpc_clients is None else grpc_clients):
                 yield Issue(resource, problem)
     for resource in land.virtual_services:
@@ -33,37 +34,49 @@ def check_balancing(land: Landscape, *, grpc_clients: bool | None) -> Iterator[I
                 yield Issue(resource, Problem(("spec", "http", index, *problem.path), problem.code, problem.message))
 
 
+def _watched(land: Landscape) -> set[str]:
+    """Hosts whose failing endpoints some ResiliencePolicy leaves out."""
+    found = set()
+    for resource in land.resilience_policies:
+        spec: ResiliencePolicy = resource.spec
+        if spec.host is not None and (spec.failure_rate_ejection or spec.success_rate_ejection or spec.health_checks):
+            found.add(land.fqdn(spec.host, resource))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A load balancer and where it stands; `outliers`: what holds together with it."""
+    """A load balancer and where it stands; `noticed`: failing endpoints are, by what holds together with it."""
 
     path: Path
     balancer: LoadBalancer
-    outliers: OutlierDetection | None
+    noticed: bool
 
 
-def _levels(spec: DestinationRule) -> Iterator[_Level]:
+def _levels(spec: DestinationRule, *, noticed: bool) -> Iterator[_Level]:
     host = spec.traffic_policy or TrafficPolicy()
     policies = [item.traffic_policy or TrafficPolicy() for item in spec.subsets]
     # A host's balancer is its subsets' too, so one that detects outliers gives it a meaning.
-    anywhere = next((policy.outlier_detection for policy in (host, *policies) if policy.outlier_detection), None)
-    yield from _levels_of(host, ("spec", "trafficPolicy"), anywhere)
+    anywhere = any(policy.outlier_detection is not None for policy in (host, *policies))
+    yield from _levels_of(host, ("spec", "trafficPolicy"), noticed or anywhere, noticed)
     for index, policy in enumerate(policies):
-        outliers = policy.outlier_detection or host.outlier_detection
-        yield from _levels_of(policy, ("spec", "subsets", index, "trafficPolicy"), outliers)
+        here = noticed or policy.outlier_detection is not None or host.outlier_detection is not None
+        yield from _levels_of(policy, ("spec", "subsets", index, "trafficPolicy"), here, noticed)
 
 
-def _levels_of(policy: TrafficPolicy, path: Path, outliers: OutlierDetection | None) -> Iterator[_Level]:
+def _levels_of(policy: TrafficPolicy, path: Path, noticed: bool, otherwise: bool) -> Iterator[_Level]:
+    """A port inherits nothing but what is noticed `otherwise` than by outlier detection."""
     if policy.load_balancer is not None:
-        yield _Level((*path, "loadBalancer"), policy.load_balancer, outliers)
+        yield _Level((*path, "loadBalancer"), policy.load_balancer, noticed)
     for index, port in enumerate(policy.port_level_settings):
-        if port.load_balancer is not None:  # a port inherits nothing
-            yield _Level((*path, "portLevelSettings", index, "loadBalancer"), port.load_balancer, port.outlier_detection)
+        if port.load_balancer is not None:
+            here = otherwise or port.outlier_detection is not None
+            yield _Level((*path, "portLevelSettings", index, "loadBalancer"), port.load_balancer, here)
 
 
 def _check_level(level: _Level, *, grpc: bool) -> Iterator[Problem]:
     setting, hashed = level.balancer.locality_lb_setting, level.balancer.consistent_hash
-    if setting is not None and setting.enabled is not False and not setting.distribute and level.outliers is None:
+    if setting is not None and setting.enabled is not False and not setting.distribute and not level.noticed:
         message = "no endpoint is preferred without outlierDetection beside it: nobody would notice when to fail over"
         yield Problem((*level.path, "localityLbSetting"), "MSH0351", message)
     if hashed is None:

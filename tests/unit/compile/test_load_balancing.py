@@ -204,6 +204,12 @@ def test_a_hashed_call_is_retried_at_its_endpoint_unless_the_rule_avoids_it() ->
     assert plain.retry_policy.retry_host_predicate
 
 
+RESILIENCE = f"""
+apiVersion: meshlib.io/v1
+kind: ResiliencePolicy
+metadata: {{name: carts}}
+spec: {{host: {HOST}, failureRateEjection: {{}}}}
+"""
 FAILOVER = "{outlierDetection: {}}"
 LABELS = "{outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [version]}}}"
 DISTRIBUTE = "{loadBalancer: {localityLbSetting: {distribute: [{from: us-east/*, to: {us-east: 90, eu-west: 10}}]}}}"
@@ -283,7 +289,9 @@ def test_a_port_that_says_nothing_has_no_outlier_detection() -> None:
         ((rule(FAILOVER, ", exportTo: [.]"),), True),
         ((rule(FAILOVER, ", exportTo: [.]", "name: x, namespace: other"),), False),
         ((rule(FAILOVER, "", "name: x, namespace: other"),), True),
-        ((rule(FAILOVER, ", exportTo: [.]", "name: x, namespace: istio-system"),), True),
+        ((rule(FAILOVER, ", exportTo: [.]", "name: x, namespace: istio-system"),), False),
+        ((RESILIENCE,), True),
+        ((RESILIENCE, MESH % "{localityLbSetting: {enabled: false}}"), False),
         ((rule(FAILOVER), MESH % "{localityLbSetting: {enabled: false}}"), False),
         ((MESH % "{localityLbSetting: {distribute: [{from: a, to: {b: 100}}]}}",), True),
         ((MESH % "{zoneAwareLbSetting: {}}",), True),
@@ -296,6 +304,14 @@ def test_callers_in_two_places_share_resources_unless_a_rule_they_see_tells_them
     built = of_mesh(*texts)
     scopes = {scope_of(built, Node(flavour, locality=place)) for place in PLACES}
     assert len(scopes) == (3 if differ else 1)
+
+
+def test_failures_that_a_resilience_policy_notices_count_as_well() -> None:
+    assert endpoints(of_mesh(RESILIENCE), Node(locality="eu-west/a/1")) == [("2", 0, 1), ("0", 1, 1), ("1", 1, 1)]
+    labels = rule("{loadBalancer: {localityLbSetting: {failoverPriority: [version]}}}")
+    caller = Node(labels={"version": "v1"})
+    assert endpoints(of_mesh(RESILIENCE, labels), caller)[0] == ("1", 0, 1)
+    assert {priority for _, priority, _ in endpoints(of_mesh(labels), caller)} == {0}
 
 
 def test_labels_that_nobody_asks_for_do_not_tell_callers_apart() -> None:

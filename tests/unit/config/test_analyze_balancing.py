@@ -131,3 +131,15 @@ def test_slow_starts_of_balancers_that_know_none(balancer: str, expected: list[t
 def test_the_preference_of_the_mesh_is_checked_as_a_rules(spec: str, expected: list[tuple[str, str]]) -> None:
     text = f"apiVersion: meshlib.io/v1\nkind: MeshConfig\nmetadata: {{name: mesh}}\nspec: {spec}\n"
     assert [(item.code, item.field) for item in findings(text)] == expected
+
+
+def test_a_resilience_policy_that_leaves_failing_endpoints_out_is_enough() -> None:
+    watching = """
+apiVersion: meshlib.io/v1
+kind: ResiliencePolicy
+metadata: {name: carts}
+spec: {host: carts, failureRateEjection: {}}
+"""
+    text = rule(f"{{{LOCAL}, portLevelSettings: [{{port: {{number: 80}}, {LOCAL}}}]}}")
+    assert [code for code, _ in fields(text)] == ["MSH0351", "MSH0351"]
+    assert fields(text, watching) == []
