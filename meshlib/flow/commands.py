@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.errors import TimeoutName
 from meshlib.model.cluster import Cluster
+from meshlib.model.outcome import Outcome
 from meshlib.policy.balancing import Host
 
 if TYPE_CHECKING:
@@ -65,4 +66,43 @@ class Copy:
         self.destination = destination
 
 
-Command = Attempt | Sleep | Copy
+class Launch:
+    """Start `attempt` and come back at once, with the time.  What it comes to is learned by a `Race`."""
+
+    __slots__ = ("attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+
+
+class Race:
+    """Wait until one of the launched attempts is decided, or until `until` on the flow's clock (None: however long it takes).
+
+    Comes back with a `Decided`, or with the time if nothing was.
+    """
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: float | None) -> None:
+        self.until = until
+
+
+class Abandon:
+    """Nobody wants what `attempt` comes to, or has come to: cut it off.  Comes back with the time."""
+
+    __slots__ = ("attempt",)
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+
+
+class Decided(NamedTuple):
+    """A launched attempt and what it came to."""
+
+    attempt: Attempt
+    outcome: Outcome
+
+
+Command = Attempt | Sleep | Copy | Launch | Race | Abandon
+Result = Outcome | Decided | float
+"""What comes back: an Outcome for an Attempt, a Decided or the time for a Race, the time for everything else."""

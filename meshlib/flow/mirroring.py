@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Final
 
-from meshlib.flow.commands import Command, Copy
+from meshlib.flow.commands import Command, Copy, Result
 from meshlib.model.call import Call
 from meshlib.model.listener import PathNormalization
-from meshlib.model.outcome import Outcome
 from meshlib.model.route import Forward, Mirror, PathMatch, Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import Target
 from meshlib.policy.rng import Rng
@@ -37,7 +36,7 @@ class Mirrors:
         timeout = min(action.timeout or LONGEST, LONGEST)
         self._mirrors = tuple((mirror, make(_target(mirror, name, timeout))) for mirror in action.mirrors)
 
-    def copies(self, call: Call, rng: Rng) -> Generator[Command, Outcome | float, None]:
+    def copies(self, call: Call, rng: Rng) -> Generator[Command, Result, None]:
         for mirror, destination in self._mirrors:
             if mirror.fraction >= 1.0 or rng.random() < mirror.fraction:
                 yield Copy(_copied(call, call.host if mirror.keep_host else shadowed(call.host)), destination)
@@ -58,7 +57,7 @@ def shadowed(host: str) -> str:
 
 def _copied(call: Call, host: str) -> Call:
     """The caller's wishes about retries and time are about the call, not about its copies."""
-    return Call(call.method, call.authority, call.path, list(call.headers), started=call.started, host=host)
+    return Call(call.method, call.authority, call.path, list(call.headers), started=call.started, replayable=False, host=host)
 
 
 def _target(mirror: Mirror, name: str, timeout: float) -> Target:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from meshlib import errors
-from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt, Command, Sleep
+from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt, Command, Result, Sleep
 from meshlib.flow.destination import Plan
 from meshlib.flow.failing import fail, reset_error
 from meshlib.flow.guarding import admit, in_vain, settle
@@ -50,7 +50,7 @@ class Tries:
             if self._deadline is None or at < self._deadline:
                 self._deadline, self._deadline_name = at, "route"
 
-    def run(self, rng: Rng) -> Generator[Command, Outcome | float, Served]:
+    def run(self, rng: Rng) -> Generator[Command, Result, Served]:
         call, upstream, record, retry = self._call, self._upstream, self._record, self._retry
         now = call.started
         tried: list[Host] = []

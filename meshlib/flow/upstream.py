@@ -17,6 +17,7 @@ from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host
 from meshlib.policy.budget import may_retry
 from meshlib.policy.guard import Guard
 from meshlib.policy.health_checking import HealthCounts
+from meshlib.policy.hedging import Hedger, hedger_for
 from meshlib.policy.outlier_detection import NEVER, OutlierDetector, detector_for
 from meshlib.policy.reachability import Reachability
 from meshlib.policy.retrying import excludes
@@ -47,6 +48,7 @@ class Upstream:
         "error",
         "guards",
         "hashes",
+        "hedger",
         "hosts",
         "name",
         "reachability",
@@ -62,6 +64,7 @@ class Upstream:
         self.active_retries = 0
         self.reachability = Reachability()
         self.guards: tuple[Guard, ...] = ()
+        self.hedger: Hedger | None = None
         self.emit: Emit | None = None  # None: nobody wants to hear of events
         self.checks = HealthCounts()
         self.detector: OutlierDetector | None = None
@@ -96,6 +99,7 @@ class Upstream:
         self.detector = detector_for(self.detector, self, cluster.outlier_detection, now)
         self.due = self.detector.due if self.detector is not None else NEVER
         self.guards = guards_of(self, rng)
+        self.hedger = hedger_for(self.hedger, cluster.resilience, now)
         self.reachability.keep(hosts.values())
         self._attend()
         self.health_changed(rng, now)

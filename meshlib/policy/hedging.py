@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from meshlib.model.outcome import Outcome
-from meshlib.model.resilience import Hedging
+from meshlib.model.resilience import Hedging, Resilience
 
 _GROWTH = 1.1
 _LEAST = 0.0005
@@ -94,3 +94,11 @@ class Hedger:
         """How long an attempt took that was answered.  One that failed says nothing about how long answers take."""
         if outcome.reset is None:
             self._latencies.add(outcome.at - began, outcome.at)
+
+
+def hedger_for(before: Hedger | None, resilience: Resilience | None, now: float) -> Hedger | None:
+    """The hedger that a cluster asks for: the one before it while the policy is the same."""
+    policy = resilience.hedging if resilience is not None else None
+    if policy is None:
+        return None
+    return before if before is not None and before.policy == policy else Hedger(policy, now)

@@ -6,23 +6,23 @@ import asyncio
 import threading
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from meshlib import errors
 from meshlib.errors import TimeoutName
 from meshlib.flow.client import ClientFlow, client_flow
-from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt
+from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT
 from meshlib.flow.destination import Destination
 from meshlib.flow.limiting import Limiting
 from meshlib.flow.record import CallRecord
 from meshlib.flow.served import Lease, Served
 from meshlib.model.call import Call
 from meshlib.model.inbound import RequestContext
-from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.request import Request
 from meshlib.model.snapshot import Snapshot
 from meshlib.policy.balancing import Host
 from meshlib.policy.identity_headers import UNTRUSTED
+from meshlib.runtime.attempts import AsyncAttempts, BlockingAttempts
 from meshlib.runtime.context import CURRENT
 from meshlib.runtime.destinations import Destinations
 from meshlib.runtime.drive import Lock, adrive, drive
@@ -33,8 +33,6 @@ from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
 from meshlib.telemetry.trace import TRACEPARENT, child_traceparent
-from meshlib.wire.errors import WireError
-from meshlib.wire.request import encode_head
 
 RESOLVE_TIMEOUT = 15.0
 """Seconds that a first call to a host waits for the control service's answer (gRFC A57's does-not-exist timer)."""
@@ -115,43 +113,22 @@ class Client:
         if destination is None:
             return None
         call, record, _ = self._begin(request, began)
-        loop = asyncio.get_running_loop()
-        last: AsyncResponse | None = None
-
-        async def send(attempt: Attempt) -> Outcome:
-            nonlocal last
-            if last is not None:
-                last.abandon()
-                last = None
-            head = _head(request, call, attempt)
-            try:
-                last = response = await self._pools.for_loop(attempt.host, attempt.cluster, loop).send(
-                    head,
-                    request.body,  # type: ignore[arg-type]  # an iterable of the wrong kind is the caller's error
-                    method=request.method,
-                    timeouts=request.timeouts,
-                    deadline=attempt.deadline,
-                    deadline_name=attempt.deadline_name,
-                    whole=whole and attempt.deadline_name != "per_try",  # a try's timeout ends with the head
-                )
-            except WireError as error:
-                return self._reset(error)
-            return Outcome(self._clock(), status=response.status, headers=response.headers, complete=response.closed)
-
+        attempts = AsyncAttempts(self._pools, request, call, self._clock, whole=whole)
         flow = client_flow(call, destination, record, self._rng)
         if destination.mirrored:
             flow = self.mirroring.following(flow, request.body)
         try:
-            served = await adrive(flow, send, self._lock, self._asleep, self._clock)
+            served = await adrive(flow, attempts, self._lock, self._asleep, self._clock, lambda: attempts.race(self._asleep))
         except BaseException:
-            if last is not None:  # of a try that was to be followed by another one
-                last.abandon()
+            if attempts.last is not None:  # of a try that was to be followed by another one
+                attempts.last.abandon()
             raise
         if served is None:
             return None
-        if served.lease is not None and last is not None:
-            self._hold(served, served.lease, last)
-        return AsyncExchange(call, record, last, served, self._clock)
+        response = cast("AsyncResponse | None", served.outcome.response)
+        if served.lease is not None and response is not None:
+            self._hold(served, served.lease, response)
+        return AsyncExchange(call, record, response, served, self._clock)
 
     def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
         """The same, blocking the calling thread."""
@@ -163,42 +140,22 @@ class Client:
         if destination is None:
             return None
         call, record, _ = self._begin(request, began)
-        last: BlockingResponse | None = None
-
-        def send(attempt: Attempt) -> Outcome:
-            nonlocal last
-            if last is not None:
-                last.close()
-                last = None
-            head = _head(request, call, attempt)
-            try:
-                last = response = self._pools.blocking(attempt.host, attempt.cluster).send(
-                    head,
-                    request.body,  # type: ignore[arg-type]
-                    method=request.method,
-                    timeouts=request.timeouts,
-                    deadline=attempt.deadline,
-                    deadline_name=attempt.deadline_name,
-                    whole=whole and attempt.deadline_name != "per_try",  # a try's timeout ends with the head
-                )
-            except WireError as error:
-                return self._reset(error)
-            return Outcome(self._clock(), status=response.status, headers=response.headers, complete=response.closed)
-
+        attempts = BlockingAttempts(self._pools, request, call, self._clock, whole=whole)
         flow = client_flow(call, destination, record, self._rng)
         if destination.mirrored:
             flow = self.mirroring.following(flow, request.body)
         try:
-            served = drive(flow, send, self._lock, self._sleep, self._clock)
+            served = drive(flow, attempts, self._lock, self._sleep, self._clock, attempts.race)
         except BaseException:
-            if last is not None:
-                last.close()
+            if attempts.last is not None:
+                attempts.last.close()
             raise
         if served is None:
             return None
-        if served.lease is not None and last is not None:
-            self._hold(served, served.lease, last)
-        return Exchange(call, record, last, served, self._clock)
+        response = cast("BlockingResponse | None", served.outcome.response)
+        if served.lease is not None and response is not None:
+            self._hold(served, served.lease, response)
+        return Exchange(call, record, response, served, self._clock)
 
     # --- calls in another protocol than HTTP/1.1, whose tries are made elsewhere
 
@@ -375,11 +332,6 @@ class Client:
             headers.append((TRACEPARENT, child_traceparent(context.trace, self._rng)))
         headers.extend(pair for pair in context.forwarded if pair[0] not in present)
 
-    def _reset(self, error: WireError) -> Outcome:
-        if error.reset is Reset.LOCAL and error.__cause__ is not None:
-            raise error.__cause__  # the caller's own body failed: that is the caller's exception, not ours
-        return error.outcome(self._clock())
-
     def _hold(self, served: Served, lease: Lease, response: AsyncResponse | BlockingResponse) -> None:
         """The endpoint's slot is given back with the last byte of the body."""
         if served.limit is not None:
@@ -391,13 +343,6 @@ class Client:
                 lease.release()
 
         response.on_close = release
-
-
-def _head(request: Request, call: Call, attempt: Attempt) -> bytes:
-    """Path, host and headers are the call's: the route may have changed them."""
-    more = attempt.headers
-    sent = [*call.headers, *more] if more else call.headers
-    return encode_head(request.method, call.path, sent, authority=call.host, body_length=request.length)
 
 
 def _limit(request: Request) -> float | None:

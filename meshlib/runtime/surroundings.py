@@ -39,6 +39,7 @@ class BlockingSender(Protocol):
         deadline: float | None = None,
         deadline_name: TimeoutName = "deadline",
         whole: bool = False,
+        begun: Callable[[Callable[[], None]], None] | None = None,
     ) -> BlockingResponse: ...
 
 

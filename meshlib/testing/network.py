@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from meshlib.errors import TimeoutName
@@ -20,10 +20,10 @@ from meshlib.model.inbound import Connection
 from meshlib.model.request import NO_TIMEOUTS, Timeouts
 from meshlib.policy.balancing import Host
 from meshlib.runtime.http.aio_response import AsyncResponse
-from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.runtime.http.limits import Limits
 from meshlib.runtime.http.settings import NEVER, earlier
 from meshlib.runtime.pools import tls_of
+from meshlib.runtime.surroundings import BlockingSender
 from meshlib.testing.faults import Refuse, Unreachable
 from meshlib.testing.instance import Arrived, Instance
 from meshlib.testing.stream import Stream
@@ -85,11 +85,12 @@ class Reach:
         self.caller = caller
         self._lines: dict[str, Line] = {}
 
-    def for_loop(self, host: Host, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> AsyncWay:
-        return AsyncWay(self, host.endpoint, cluster, loop)
+    def for_loop(self, host: Host, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> Way:
+        return Way(self, host.endpoint, cluster, loop)
 
-    def blocking(self, host: Host, cluster: Cluster) -> BlockingWay:
-        return BlockingWay(self, host.endpoint, cluster)
+    def blocking(self, host: Host, cluster: Cluster) -> BlockingSender:
+        """Blocking callers wait for a coroutine: `SimulatedMesh` sees to that."""
+        raise NotImplementedError("a simulation has one kind of caller: coroutines of its own event loop")
 
     def drain(self, hosts: Iterable[Host]) -> None:
         """Nothing is kept open."""
@@ -161,19 +162,44 @@ class Sending:
     whole: bool
 
 
-class _Way:
+class Way:
     """From a caller to one endpoint."""
 
-    def __init__(self, reach: Reach, endpoint: Endpoint, cluster: Cluster) -> None:
+    def __init__(self, reach: Reach, endpoint: Endpoint, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> None:
+        """`loop`: the caller's."""
         self._reach = reach
         self._endpoint = endpoint
         self._cluster = cluster
+        self._loop = loop
 
     @property
     def time(self) -> VirtualTime:
         return self._reach.network.time
 
-    async def open(self, sending: Sending, stream: Stream) -> None:
+    async def send(
+        self,
+        head: bytes,
+        body: bytes | AsyncIterable[bytes] | None = None,
+        *,
+        method: str = "GET",
+        timeouts: Timeouts = NO_TIMEOUTS,
+        deadline: float | None = None,
+        deadline_name: TimeoutName = "deadline",
+        whole: bool = False,
+    ) -> AsyncResponse:
+        """As `AsyncPool.send`."""
+        if body is None or isinstance(body, bytes):
+            content = body or b""
+        else:
+            try:
+                content = b"".join([bytes(piece) async for piece in body])
+            except Exception as error:
+                raise RequestFailed(f"the request's body failed: {error}", sent=False) from error
+        stream = Stream(self.time, self._loop, head_only=method == "HEAD")
+        await self.time.arun(self._exchanged(Sending(head, content, timeouts, deadline, deadline_name, whole), stream))
+        return stream.response()
+
+    async def _exchanged(self, sending: Sending, stream: Stream) -> None:
         """On the simulation's loop: send, and come back when the head of the response is there.  Raises WireError."""
         network, caller = self._reach.network, self._reach.caller
         method, target, headers = _parsed(sending.head)
@@ -259,64 +285,6 @@ class _Way:
         if tls.identities and instance.peer.uri not in tls.identities:
             expected = ", ".join(sorted(tls.identities))
             raise TlsFailed(f"no trusted connection to {self._endpoint}: it is {instance.peer}, not {expected}")
-
-
-class AsyncWay(_Way):
-    """For callers on an event loop."""
-
-    def __init__(self, reach: Reach, endpoint: Endpoint, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(reach, endpoint, cluster)
-        self._loop = loop
-
-    async def send(
-        self,
-        head: bytes,
-        body: bytes | AsyncIterable[bytes] | None = None,
-        *,
-        method: str = "GET",
-        timeouts: Timeouts = NO_TIMEOUTS,
-        deadline: float | None = None,
-        deadline_name: TimeoutName = "deadline",
-        whole: bool = False,
-    ) -> AsyncResponse:
-        """As `AsyncPool.send`."""
-        if body is None or isinstance(body, bytes):
-            content = body or b""
-        else:
-            try:
-                content = b"".join([bytes(piece) async for piece in body])
-            except Exception as error:
-                raise RequestFailed(f"the request's body failed: {error}", sent=False) from error
-        stream = Stream(self.time, self._loop, head_only=method == "HEAD")
-        await self.time.arun(self.open(Sending(head, content, timeouts, deadline, deadline_name, whole), stream))
-        return stream.for_loop()
-
-
-class BlockingWay(_Way):
-    """For callers that block their thread."""
-
-    def send(
-        self,
-        head: bytes,
-        body: bytes | Iterable[bytes] | None = None,
-        *,
-        method: str = "GET",
-        timeouts: Timeouts = NO_TIMEOUTS,
-        deadline: float | None = None,
-        deadline_name: TimeoutName = "deadline",
-        whole: bool = False,
-    ) -> BlockingResponse:
-        """As `BlockingPool.send`."""
-        if body is None or isinstance(body, bytes):
-            content = body or b""
-        else:
-            try:
-                content = b"".join(map(bytes, body))
-            except Exception as error:
-                raise RequestFailed(f"the request's body failed: {error}", sent=False) from error
-        stream = Stream(self.time, None, head_only=method == "HEAD")
-        self.time.run(self.open(Sending(head, content, timeouts, deadline, deadline_name, whole), stream))
-        return stream.for_thread()
 
 
 def _parsed(head: bytes) -> tuple[str, bytes, Headers]:

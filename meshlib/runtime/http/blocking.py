@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import copy
 from time import monotonic
 from typing import Final
@@ -91,6 +91,7 @@ class BlockingPool:
         deadline: float | None = None,
         deadline_name: TimeoutName = "deadline",
         whole: bool = False,
+        begun: Callable[[Callable[[], None]], None] | None = None,
     ) -> BlockingResponse:
         """Send one request (its `head` made by `wire.request.encode_head`) and wait for the head of its response.
 
@@ -100,12 +101,17 @@ class BlockingPool:
 
         `whole`: come back when the body is complete, too; cheaper for callers who read all of it anyway.
 
+        `begun` is told, once there is a connection, what another thread can call to end the exchange.
+
         Raises WireError; with a body, RequestFailed with the body's own exception as its cause.
         """
         if deadline is not None or timeouts.total is not None:
             deadline, deadline_name = self._limit(timeouts.total, deadline, deadline_name)
         connection = self._take_idle() or self._acquire(timeouts, deadline, deadline_name)
         connection.begin(timeouts, deadline, deadline_name, whole=whole)
+        if begun is not None:
+            exchange = connection.exchanged
+            begun(lambda: self._shut(connection, exchange))
         head_only, close = method == "HEAD", asks_to_close(head)
         if body is None:
             return connection.exchange(head, head_only=head_only, close=close)
@@ -142,6 +148,7 @@ class BlockingPool:
             connection.abort(None)
             return
         with self._lock:
+            connection.exchanged += 1
             if self._waiting:
                 self._waiting.popleft().resolve(connection)
                 return
@@ -161,6 +168,12 @@ class BlockingPool:
                 self._idle.remove(connection)
             self.settings.limits.connection_closed()
             self._offer_opening()
+
+    def _shut(self, connection: BlockingConnection, exchange: int) -> None:
+        """End an exchange that still goes on; by now the connection may be another's."""
+        with self._lock:
+            if connection.exchanged == exchange and not connection.closed:
+                connection.shut()
 
     # --- getting a connection
 

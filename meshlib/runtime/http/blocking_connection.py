@@ -6,6 +6,7 @@ lock, for every call.  One thread uses a connection at a time; its pool hands it
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -48,6 +49,7 @@ class BlockingConnection:
         self.connector: Connector | None = None  # what opened it
         self.ends = NEVER  # no new request from then on
         self.generation = 0  # of the connector
+        self.exchanged = 0  # exchanges that are over; the pool counts them
         self._owner = owner
         self._socket = connected
         self._tls = connected if isinstance(connected, TlsStream) else None
@@ -117,6 +119,14 @@ class BlockingConnection:
         except BaseException as error:
             self._fail(error)
             raise
+
+    def shut(self) -> None:
+        """End the exchange that goes on here, from any thread: whoever waits for the peer finds the connection at its end."""
+        try:
+            with socket.socket(fileno=os.dup(self._socket.fileno())) as same:  # closing it here would free a number in use
+                same.shutdown(socket.SHUT_RDWR)
+        except (OSError, ValueError):
+            pass  # it has ended by itself
 
     def abort(self, error: WireError | None) -> None:
         """Close at once; a response under way ends with `error`."""
