@@ -76,7 +76,7 @@ def routed(target: Target, **changes: Any) -> Target:
 
 def forwarding(target: Target, **changes: Any) -> Target:
     (route,) = target.virtual_host.routes
-    return routed(target, action=replace(route.action, **changes))  # type: ignore[type-var]
+    return routed(target, action=replace(route.action, **changes))
 
 
 def made(calls: MeshChannel, kind: str, timeout: float | None = None) -> Any:
