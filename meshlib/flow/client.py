@@ -91,10 +91,10 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         return None
     if upstream.active >= cluster.circuit_breakers.max_requests:
         raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
-    placed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
     if altered is not None and share is not None:
         altered.apply(call, share)
         record.response_edit = share.response
+    placed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
     if plan.mirrors is not None:
         yield from plan.mirrors.copies(call, rng)
     tries = Tries if upstream.hedger is None or not may_hedge(call) else HedgedTries
