@@ -48,6 +48,8 @@ class Fiber:
 
     def resume(self) -> None:
         """Let the thread go on until it waits again, or its job is done."""
+        if self._ended:
+            return
         self._turn.release()
         self._back.acquire()
         asked, self._asked = self._asked, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -11,12 +11,14 @@ from meshlib.errors import CallError, MeshError
 from meshlib.flow.record import CallRecord
 from meshlib.flow.upstream import Upstream
 from meshlib.mesh import Mesh
-from meshlib.model.request import Request
+from meshlib.model.request import Body, Request
 from meshlib.runtime.client import Client
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.surroundings import Surroundings
+from meshlib.testing.awaited import AwaitedExchange
 from meshlib.testing.compiled import CompiledControl
 from meshlib.testing.network import Caller, MemoryNetwork
+from meshlib.testing.virtual_time import VirtualTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +81,15 @@ class Called:
 Record = Callable[[Request, "CallRecord | MeshError"], None]
 
 
-def _recording(record: Record) -> type[Client]:
-    """The real client, which tells of every call."""
+def _recording(record: Record, time: VirtualTime) -> type[Client]:
+    """The real client, which tells of every call; blocking calls are made by coroutines, for which the caller waits."""
 
     class RecordingClient(Client):
         def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
-            try:
-                exchange = super().exchange(request, whole=whole)
-            except MeshError as error:
-                record(request, error)
-                raise
-            if exchange is not None:
-                record(request, exchange.record)
-            return exchange
+            if not isinstance(request.body, bytes):
+                request.body = _Once(request.body)
+            exchange = time.run(self.aexchange(request, whole=whole))
+            return AwaitedExchange(exchange, time) if exchange is not None else None
 
         async def aexchange(self, request: Request, *, whole: bool = False) -> AsyncExchange | None:
             try:
@@ -104,6 +102,19 @@ def _recording(record: Record) -> type[Client]:
             return exchange
 
     return RecordingClient
+
+
+class _Once:
+    """A blocking caller's body, for a coroutine to send; its own errors are raised as they are."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if isinstance(self._body, bytes) or not isinstance(self._body, Iterable):
+            raise TypeError(f"a blocking call sends bytes or an iterable of bytes, not {type(self._body).__name__}")
+        for piece in self._body:
+            yield piece
 
 
 class SimulatedMesh(Mesh):
@@ -127,7 +138,7 @@ class SimulatedMesh(Mesh):
             asleep=time.asleep,
             rng=lambda: rng,
             network=lambda _: network.seen_by(caller),
-            client=_recording(record),
+            client=_recording(record, time),
         )
         self.caller = caller
         self.control = control

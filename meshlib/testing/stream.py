@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, cast
 from meshlib.errors import TimeoutName
 from meshlib.model.call import Headers
 from meshlib.runtime.http.aio_response import AsyncResponse
-from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.testing.virtual_time import VirtualTime
 from meshlib.wire.errors import TimedOut, WireError
 from meshlib.wire.response import ResponseHead
 
 if TYPE_CHECKING:
     from meshlib.runtime.http.aio_connection import AsyncConnection
-    from meshlib.runtime.http.blocking_connection import BlockingConnection
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -28,8 +26,8 @@ class Stream:
     Everything is on the simulation's loop, but for what the response itself calls.
     """
 
-    def __init__(self, time: VirtualTime, loop: asyncio.AbstractEventLoop | None, *, head_only: bool) -> None:
-        """`loop`: the caller's; None: it blocks its thread."""
+    def __init__(self, time: VirtualTime, loop: asyncio.AbstractEventLoop, *, head_only: bool) -> None:
+        """`loop`: the caller's."""
         self.loop = loop
         self.status = 0
         self.gone = asyncio.Event()
@@ -40,7 +38,7 @@ class Stream:
         self._chunks: list[bytes] = []
         self._error: WireError | None = None
         self._complete = False
-        self._response: AsyncResponse | BlockingResponse | None = None
+        self._response: AsyncResponse | None = None
         self._news = asyncio.Event()
         self._deadline: float | None = None
         self._name: TimeoutName = "deadline"
@@ -66,23 +64,12 @@ class Stream:
         if self._error is not None and (whole or self._head is None):
             raise self._error
 
-    def for_loop(self) -> AsyncResponse:
-        """The response, for a caller on an event loop."""
+    def response(self) -> AsyncResponse:
+        """The response, as far as it has come; what follows is handed to it."""
         assert self._head is not None
-        open_ = not self._complete and self._error is None
-        response = AsyncResponse(self._head, self._chunks, cast("AsyncConnection", self) if open_ else None)
-        if open_:
+        response = AsyncResponse(self._head, self._chunks, None if self._complete else cast("AsyncConnection", self))
+        if not self._complete:
             response.open(whole=False)
-        elif self._error is not None:
-            response.finish(self._error)
-        self._response, self._chunks = response, []
-        return response
-
-    def for_thread(self) -> BlockingResponse:
-        """The response, for a caller that blocks."""
-        assert self._head is not None
-        open_ = not self._complete and self._error is None
-        response = BlockingResponse(self._head, self._chunks, cast("BlockingConnection", self) if open_ else None)
         if self._error is not None:
             response.finish(self._error)
         self._response, self._chunks = response, []
@@ -134,20 +121,15 @@ class Stream:
 
     def expect_read(self) -> None:
         """The caller waits: let time pass for it."""
-        if self.loop is not None and self.loop is not self._time.loop:
+        if self.loop is not self._time.loop:
             self._time.attend(self.loop)
 
     def expect_nothing(self) -> None:
-        if self.loop is not None and self.loop is not self._time.loop:
+        if self.loop is not self._time.loop:
             self._time.leave(self.loop)
 
     def resume_reading(self) -> None:
         """Nothing was held back."""
-
-    def advance(self, response: BlockingResponse) -> None:
-        """Block until there is more."""
-        if not response.closed:
-            self._time.run(self._next())
 
     def limit(self, deadline: float | None, name: TimeoutName) -> None:
         self._deadline, self._name = deadline, name
@@ -192,7 +174,7 @@ class Stream:
 
     def _hand(self, act: Callable[[], object]) -> None:
         """On the caller's own loop, if it has another one."""
-        if self.loop is None or self.loop is self._time.loop:
+        if self.loop is self._time.loop:
             act()
         else:
             try:
