@@ -162,6 +162,7 @@ class HashPolicy:
     name: str = ""
     ttl: float | None = None
     path: str = ""  # of the cookie
+    attributes: tuple[tuple[str, str], ...] = ()  # of the cookie, further ones; those without a value are names alone
     rewrite: Substitution | None = None  # of the header's values, before they are hashed
     terminal: bool = False
 

@@ -126,12 +126,14 @@ def _cookie(policy: HashPolicy, digest: Digest) -> Source:
     name = policy.name.encode("latin-1")
     lifetime = b"; Max-Age=%d" % policy.ttl if policy.ttl else b""
     path = b"; Path=%b" % policy.path.encode("latin-1") if policy.path else b""
+    pairs = (f"; {key}={value}" if value else f"; {key}" for key, value in policy.attributes)
+    attributes = b"".join(pair.encode("latin-1") for pair in pairs)
 
     def source(call: Call, rng: Rng, cookies: list[bytes]) -> int | None:
         value = cookie_value(header_values(call.headers, b"cookie"), name)
         if not value and policy.ttl is not None:
             value = b"%016x" % rng.randrange(_WORD)
-            cookies.append(b'%b="%b"%b%b; HttpOnly' % (name, value, lifetime, path))
+            cookies.append(b'%b="%b"%b%b%b; HttpOnly' % (name, value, lifetime, path, attributes))
         return digest(value) if value else None
 
     return source

@@ -67,4 +67,9 @@ def _cookie(policy: _Policy, problems: Problems, *, field: str) -> HashPolicy:
     if not _COOKIE_PATH.fullmatch(cookie.path):
         problems.add(f"{field}.path", cookie.path, "visible ASCII without a semicolon")
     ttl = seconds(cookie.ttl, field=f"{field}.ttl", problems=problems) if cookie.HasField("ttl") else None
-    return HashPolicy("cookie", cookie.name, ttl=ttl, path=cookie.path, terminal=policy.terminal)
+    for index, attribute in enumerate(cookie.attributes):
+        if not (_COOKIE.fullmatch(attribute.name) and _COOKIE_PATH.fullmatch(attribute.value)):
+            shown = f"{attribute.name}={attribute.value}"
+            problems.add(f"{field}.attributes[{index}]", shown, "a name, and a value of visible ASCII without a semicolon")
+    attributes = tuple((attribute.name, attribute.value) for attribute in cookie.attributes)
+    return HashPolicy("cookie", cookie.name, ttl=ttl, path=cookie.path, attributes=attributes, terminal=policy.terminal)

@@ -58,6 +58,8 @@ def _hash_policy(hashed: ConsistentHash) -> route_pb2.RouteAction.HashPolicy | N
         policy.cookie.name, policy.cookie.path = cookie.name, cookie.path or ""
         if cookie.ttl is not None:
             policy.cookie.ttl.CopyFrom(duration(cookie.ttl))
+        for attribute in cookie.attributes:
+            policy.cookie.attributes.add(name=attribute.name, value=attribute.value or "")
     elif hashed.http_query_parameter_name is not None:
         policy.query_parameter.name = hashed.http_query_parameter_name
     elif hashed.use_source_ip:

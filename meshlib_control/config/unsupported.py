@@ -43,6 +43,18 @@ def _true(value: object) -> bool:
     return value is True
 
 
+def _empty(value: object) -> bool:
+    return value == ""
+
+
+def _no_token(value: object) -> bool:
+    return isinstance(value, str) and value != "" and not _TOKEN.fullmatch(value)
+
+
+def _no_cookie_text(value: object) -> bool:
+    return isinstance(value, str) and not _COOKIE_TEXT.fullmatch(value)
+
+
 def _present(value: object) -> bool:
     return value is not None
 
@@ -82,6 +94,8 @@ def _identities_outside(tls: object) -> bool:
     return isinstance(names, list | tuple) and any(isinstance(name, str) and "://" in name for name in names)
 
 
+_TOKEN = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2, and pseudo headers
+_COOKIE_TEXT = re.compile(r"[ -:<-~]*")  # RFC 6265 section 4.1.1
 _TARGET = re.compile(r"[!\"$-~]*")  # what may stand in a request line, without "#"
 _AUTHORITY = re.compile(r"[!$&'()*+,;=:\[\]%._~0-9A-Za-z-]*")
 
@@ -138,9 +152,22 @@ VIRTUAL_SERVICE = (
 _MAXIMUM_RING_SIZE = 8 * 1024 * 1024
 
 _LOAD_BALANCER = (
-    Row(
-        "consistentHash.httpCookie.attributes",
-        "the cookie is HttpOnly with the path and ttl given; the application can set its own",
+    *(
+        Row(f"consistentHash.{field}", "use letters, digits and -._~", _no_token, "text that is no name there")
+        for field in ("httpHeaderName", "httpCookie.name", "httpCookie.attributes[].name")
+    ),
+    *(
+        Row(
+            f"consistentHash.{field}",
+            "leave out semicolons and what is not visible ASCII",
+            _no_cookie_text,
+            "text that ends a cookie",
+        )
+        for field in ("httpCookie.path", "httpCookie.attributes[].value")
+    ),
+    *(
+        Row(f"consistentHash.{field}", "say what is hashed", _empty, "an empty name")
+        for field in ("httpHeaderName", "httpQueryParameterName")
     ),
     *(
         Row(
@@ -198,7 +225,6 @@ _INSTANCE = (
 
 SERVICE_ENTRY = (
     Row("addresses[]", "calls to every address of a network cannot be told apart; list single addresses", _network, "networks"),
-    Row("resolution", "use DNS with a host without wildcard", _one_of("DYNAMIC_DNS"), "`DYNAMIC_DNS`"),
     *(replace(row, path=f"endpoints[].{row.path}") for row in _INSTANCE),
 )
 
@@ -208,6 +234,7 @@ WORKLOAD_GROUP = (
     Row("template.address", "each process that joins has an address of its own; leave it out"),
     Row("template.network", "all instances must be reachable directly; leave it out"),
     Row("metadata.annotations", "registered instances have labels only; leave them out"),
+    Row("probe.httpGet.scheme", "the probe stays within the process's machine; use HTTP", _one_of("HTTPS"), "`HTTPS`"),
     Row("probe.exec", "no commands are run in the process; use httpGet, tcpSocket or grpc"),
 )
 

@@ -31,10 +31,12 @@ metadata: {name: %(name)s}
 spec: {host: %(name)s, trafficPolicy: %(policy)s}
 ---
 """
+COOKIE = "{name: cart, path: /shop, ttl: 90s, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}"
 POLICIES = {
     "by-header": "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}",
     "by-query": "{loadBalancer: {consistentHash: {httpQueryParameterName: user, maglev: {tableSize: 5003}}}}",
     "by-cookie": "{loadBalancer: {consistentHash: {httpCookie: {name: user}, ringHash: {minimumRingSize: 64}}}}",
+    "by-made-cookie": f"{{loadBalancer: {{consistentHash: {{httpCookie: {COOKIE}}}}}}}",
     "near": "{outlierDetection: {}, loadBalancer: {simple: ROUND_ROBIN}}",
     "chosen": "{loadBalancer: {localityLbSetting: {distribute: [{from: us-east/*, to: {us-east/b: 70, eu-west: 30}}]}}}",
 }
@@ -109,6 +111,27 @@ def test_both_choose_the_same_endpoint_for_each_key(sides: Sides, host: str) -> 
     theirs = [sides.through_envoy(host, path, **headers) for path, headers in cases]
     assert ours == theirs
     assert set(ours) == set(NAMES)
+
+
+def test_both_make_a_cookie_and_keep_to_it(sides: Sides) -> None:
+    def cookie(kind: str) -> tuple[str, str]:
+        """Its value, and the rest of the line."""
+        if kind == "mesh":
+            found = sides.mesh.request("GET", "http://by-made-cookie/").headers["set-cookie"]
+        else:
+            found = sides.client.get(f"http://127.0.0.1:{sides.port}/", headers={"host": "by-made-cookie"}).headers[
+                "set-cookie"
+            ]
+        sides.client.cookies.clear()
+        value, _, rest = found.partition(";")
+        return value.removeprefix("cart="), rest
+
+    (ours, line), (theirs, other) = cookie("mesh"), cookie("envoy")
+    assert line == other == " Max-Age=90; Path=/shop; SameSite=Lax; Secure; HttpOnly"
+    for value in (ours, theirs):
+        sent = f"cart={value}"
+        places = {call("by-made-cookie", cookie=sent) for call in (sides.through_mesh, sides.through_envoy) for _ in range(3)}
+        assert len(places) == 1
 
 
 def test_both_stay_in_their_own_zone(sides: Sides) -> None:

@@ -250,15 +250,24 @@ class RouteAction(_message.Message):
             header_name: str
             regex_rewrite: _core_pb2.RegexMatchAndSubstitute
             def __init__(self, header_name: _Optional[str] = ..., regex_rewrite: _Optional[_Union[_core_pb2.RegexMatchAndSubstitute, _Mapping]] = ...) -> None: ...
+        class CookieAttribute(_message.Message):
+            __slots__ = ("name", "value")
+            NAME_FIELD_NUMBER: _ClassVar[int]
+            VALUE_FIELD_NUMBER: _ClassVar[int]
+            name: str
+            value: str
+            def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
         class Cookie(_message.Message):
-            __slots__ = ("name", "ttl", "path")
+            __slots__ = ("name", "ttl", "path", "attributes")
             NAME_FIELD_NUMBER: _ClassVar[int]
             TTL_FIELD_NUMBER: _ClassVar[int]
             PATH_FIELD_NUMBER: _ClassVar[int]
+            ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
             name: str
             ttl: _duration_pb2.Duration
             path: str
-            def __init__(self, name: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., path: _Optional[str] = ...) -> None: ...
+            attributes: _containers.RepeatedCompositeFieldContainer[RouteAction.HashPolicy.CookieAttribute]
+            def __init__(self, name: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., path: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[RouteAction.HashPolicy.CookieAttribute, _Mapping]]] = ...) -> None: ...
         class ConnectionProperties(_message.Message):
             __slots__ = ("source_ip",)
             SOURCE_IP_FIELD_NUMBER: _ClassVar[int]

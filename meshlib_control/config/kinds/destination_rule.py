@@ -20,9 +20,9 @@ class CookieAttribute(Element, frozen=True):
     """A further attribute of a generated cookie."""
 
     name: str
-    """Its name."""
+    """Its name, such as `SameSite` or `Secure`."""
     value: str | None = None
-    """Its value."""
+    """Its value; none for a name alone."""
 
 
 class HTTPCookie(Element, frozen=True):
@@ -35,7 +35,7 @@ class HTTPCookie(Element, frozen=True):
     ttl: DurationOrZero | None = None
     """Life of a generated cookie; `0s`: as long as the session. Unless given, none is generated."""
     attributes: tuple[CookieAttribute, ...] = ()
-    """Further attributes."""
+    """Further attributes of a generated cookie, which is `HttpOnly` in any case."""
 
 
 class RingHash(Element, frozen=True):

@@ -12,6 +12,9 @@ from meshlib_control.config.unsupported import check_supported
 ROUTE = "route: [{destination: {host: a}}]"
 
 
+HASH = "trafficPolicy.loadBalancer.consistentHash"
+
+
 def refused(kind: str, spec: str) -> list[str]:
     return [item.field for item in validate_part(kind, yaml.safe_load(spec)) if item.code == NOT_SUPPORTED]
 
@@ -78,6 +81,20 @@ def refused(kind: str, spec: str) -> list[str]:
             "{host: a, trafficPolicy: {loadBalancer: {consistentHash: {ringHash: {minimumRingSize: 8388609}}}}}",
             ["trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize"],
         ),
+        *(
+            ("DestinationRule", f"{{host: a, trafficPolicy: {{loadBalancer: {{consistentHash: {hashed}}}}}}}", fields)
+            for hashed, fields in (
+                ("{httpHeaderName: ':authority'}", []),
+                ("{httpHeaderName: 'a b'}", [f"{HASH}.httpHeaderName"]),
+                ("{httpQueryParameterName: ''}", [f"{HASH}.httpQueryParameterName"]),
+                ("{httpCookie: {name: 'a;b', path: '/;', ttl: 0s}}", [f"{HASH}.httpCookie.name", f"{HASH}.httpCookie.path"]),
+                ("{httpCookie: {name: a, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}}", []),
+                (
+                    "{httpCookie: {name: a, attributes: [{name: 'Same Site', value: 'x;'}]}}",
+                    [f"{HASH}.httpCookie.attributes[0].name", f"{HASH}.httpCookie.attributes[0].value"],
+                ),
+            )
+        ),
         ("DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH, warmup: {duration: 1s}}}}", []),
         (
             "DestinationRule",
@@ -92,7 +109,27 @@ def refused(kind: str, spec: str) -> list[str]:
         ("DestinationRule", "{host: a, trafficPolicy: {connectionPool: {http: {useClientProtocol: false}}}}", []),
         ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, addresses: [10.0.0.1]}", []),
         ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, addresses: [10.0.0.1, 10.0.0.0/8]}", ["addresses[1]"]),
-        ("ServiceEntry", "{hosts: ['*.b'], resolution: DYNAMIC_DNS}", ["resolution"]),
+        ("ServiceEntry", "{hosts: ['*.b'], resolution: DYNAMIC_DNS}", []),
+        ("Sidecar", "{egress: [{hosts: ['*/*'], captureMode: IPTABLES}], outboundTrafficPolicy: {}}", []),
+        (
+            "Sidecar",
+            "{egress: [{hosts: ['*/*'], captureMode: NONE, bind: 1.1.1.1, port: {number: 80, protocol: HTTP_PROXY}}]}",
+            ["egress[0].bind", "egress[0].port.protocol", "egress[0].captureMode"],
+        ),
+        (
+            "Sidecar",
+            "{ingress: [{port: {number: 80}, defaultEndpoint: ':80', connectionPool: {http: {maxRetries: 1}}}]}",
+            ["ingress[0].defaultEndpoint", "ingress[0].connectionPool.http.maxRetries"],
+        ),
+        ("Sidecar", "{inboundConnectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}}", []),
+        ("WorkloadGroup", "{template: {labels: {a: b}, ports: {http: 1}}, probe: {grpc: {port: 1}}}", []),
+        (
+            "WorkloadGroup",
+            "{template: {address: 1.1.1.1}, probe: {httpGet: {port: 1, scheme: HTTPS}}}",
+            ["template.address", "probe.httpGet.scheme"],
+        ),
+        ("ProxyConfig", "{selector: {matchLabels: {a: b}}}", []),
+        ("ProxyConfig", "{concurrency: 0}", ["concurrency"]),
         ("WorkloadEntry", "{address: 10.0.0.1}", []),
         ("WorkloadEntry", "{address: 'unix:///a', network: n}", ["address", "network"]),
     ],

@@ -115,6 +115,10 @@ def test_a_cookie() -> None:
     [
         (HashPolicy("cookie", "sess", ttl=60.0, path="/p"), rb'sess="([0-9a-f]{16})"; Max-Age=60; Path=/p; HttpOnly'),
         (HashPolicy("cookie", "sess", ttl=0.0), rb'sess="([0-9a-f]{16})"; HttpOnly'),
+        (
+            HashPolicy("cookie", "sess", ttl=0.0, attributes=(("SameSite", "Lax"), ("Secure", ""))),
+            rb'sess="([0-9a-f]{16})"; SameSite=Lax; Secure; HttpOnly',
+        ),
     ],
 )
 def test_a_missing_cookie_is_made(policy: HashPolicy, form: bytes) -> None:
