@@ -28,6 +28,7 @@ from meshlib_control.catalog.leases import Terms
 from meshlib_control.catalog.registrations import TICK, Registrations
 from meshlib_control.compile import World
 from meshlib_control.compile.trust import Trust
+from meshlib_control.compile.workload_groups import Template
 from meshlib_control.consul.address import parse_consul_url
 from meshlib_control.consul.client import ConsulClient
 from meshlib_control.demand import DemandingCompiler
@@ -37,6 +38,7 @@ from meshlib_control.health import Health
 from meshlib_control.identities import Identities
 from meshlib_control.jwks import JwksFetcher
 from meshlib_control.live import LiveWorld
+from meshlib_control.quota.service import QuotaService
 from meshlib_control.serve.ads import DiscoveryService
 from meshlib_control.serve.push import Debounce
 from meshlib_control.serve.registry import RegistryService
@@ -122,7 +124,7 @@ class ControlService:
         self._exits.callback(admin.close)
         self.admin_address = str(Address(settings.admin.host, admin.getsockname()[1]))
         jwks = await self._jwks(store, fetch, live)
-        health = await self._serve(live, catalog, registrations, jwks)
+        health = await self._serve(store, live, catalog, registrations, jwks)
         self._exits.push_async_callback(_cancelled, asyncio.create_task(_pruned(revisions), name="pruning"))
         await self._serve_admin(admin, revisions, live, health)
 
@@ -153,7 +155,9 @@ class ControlService:
         self._exits.push_async_callback(client.close)
         return client
 
-    async def _serve(self, live: LiveWorld, catalog: Catalog, registrations: Registrations, jwks: JwksFetcher) -> Health:
+    async def _serve(
+        self, store: Store, live: LiveWorld, catalog: Catalog, registrations: Registrations, jwks: JwksFetcher
+    ) -> Health:
         """The discovery service, fed by `live`, and the registry, on one port."""
         settings = self.settings
         compiler = DemandingCompiler(catalog.want)
@@ -178,7 +182,10 @@ class ControlService:
         def may_serve(identity: SpiffeId, service: str) -> bool:
             return live.world.settings.may_register(identity.namespace, identity.service_account, service)
 
-        handlers = [discovery.handler(), RegistryService(registrations, callers, may_serve).handler()]
+        def group(namespace: str, name: str) -> Template | None:
+            return live.world.workload_groups.find(namespace, name)
+
+        handlers = [discovery.handler(), RegistryService(registrations, callers, may_serve, group).handler()]
         credentials = None
         if identities is not None:
             handlers.append(identities.service().handler())
@@ -193,7 +200,7 @@ class ControlService:
         port = await server.start(str(settings.listen))
         self._exits.push_async_callback(server.stop, REGISTRY_GRACE)
         self.xds_address = str(Address(settings.listen.host, port))
-        return Health(self._described(), discovery.status, live, following, lambda: self._problems(jwks))
+        return Health(self._described(), discovery.status, live, following, lambda: [*self._problems(jwks), *quotas.problems])
 
     def _problems(self, jwks: JwksFetcher) -> list[str]:
         keys = [f"keys of token issuers: {uri}: {problem}" for uri, problem in jwks.problems.items()]

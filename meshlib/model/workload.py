@@ -21,3 +21,4 @@ class Workload:
     labels: Mapping[str, str] = field(default_factory=dict)
     locality: Locality = Locality()
     instance: str = ""  # unique per process, e.g. "reviews-7f3a"; the xDS node id
+    group: str = ""  # the WorkloadGroup that it joins; empty: none

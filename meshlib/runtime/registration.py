@@ -18,7 +18,8 @@ from meshlib.model.workload import Workload
 from meshlib.policy.backoff import Backoff
 from meshlib.policy.rng import Rng
 from meshlib.runtime.channel import ControlChannel
-from meshlib.runtime.fork import forget_in_child
+from meshlib.runtime.fork import forget_in_child, keep_for_ever
+from meshlib.runtime.readiness import ReadinessProbe
 from meshlib.runtime.settings import Settings
 from meshlib.xds.proto import core_pb2, registry_pb2
 
@@ -64,6 +65,7 @@ class Registration:
         self.error = ""  # why the newest attempt failed; empty: it did not
         self._interval = 5.0
         self._ready = True
+        self._probe: ReadinessProbe | None = None  # of the group that this process has joined
         self._closing = False
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -89,6 +91,9 @@ class Registration:
             self._closing = True
             thread = self._thread
         self._wake.set()
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.close()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -99,6 +104,8 @@ class Registration:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread = None
+        keep_for_ever(self._probe)
+        self._probe, self._ready = None, True
 
     @property
     def instance_id(self) -> str:
@@ -126,8 +133,15 @@ class Registration:
         response = self._call("Register", self._request(), registry_pb2.RegisterResponse)
         self._interval = response.renew_interval.ToMilliseconds() / 1000 or 5.0
         self.registered = True
+        if self._probe is None and response.HasField("probe") and not self._closing:
+            self._ready = False
+            self._probe = ReadinessProbe(response.probe, self._told, address=self._settings.address)
         logger.info("registered as %s of %s, port %d", self.instance_id, self._settings.service, self._port)
-        return self._interval if self._ready else 0.0
+        # Whether it is ready is what the control service does not know of one that is probed.
+        return self._interval if self._ready and self._probe is None else 0.0
+
+    def _told(self, ready: bool) -> None:
+        self.set_ready(ready=ready)
 
     def _renew(self) -> float:
         self._call(
@@ -170,6 +184,7 @@ class Registration:
             labels=dict(workload.labels),
             locality=core_pb2.Locality(region=locality.region, zone=locality.zone, sub_zone=locality.sub_zone),
             weight=settings.weight,
+            group=workload.group,
             service_account=workload.service_account,
             mtls=self._mtls,
         )

@@ -39,6 +39,7 @@ class Settings:
     protocol: str = "http"
     instance: str = ""
     weight: int = 1
+    group: str = ""  # the WorkloadGroup of its namespace that this process joins: labels, ports, weight ... are its template's
     # Who vouches for this process: a token (a join token, or a JWT of an issuer that the control service trusts), shown to the
     # CA (empty: port 15013 of the control service), whose root is known by its file or by its SHA-256.
     token_file: str = ""
@@ -71,6 +72,8 @@ class Settings:
             raise ConfigError(f"port={self.port}: expected 1 to 65535")
         if self.port is not None and not self.service:
             raise ConfigError("port is given but service (MESHLIB_SERVICE) is not: which service does this process serve?")
+        if self.group and not all(_NAME.fullmatch(part) for part in self.group.split(".")):
+            raise ConfigError(f"group={self.group!r}: expected the name of a WorkloadGroup (a-z, 0-9, '-' and '.')")
         if not 0 <= self.mesh_port < 65536:
             raise ConfigError(f"mesh_port={self.mesh_port}: expected 1 to 65535, or 0 for none")
         if not 0 <= self.service_port < 65536:
@@ -114,6 +117,7 @@ class Settings:
             service_account=self.service_account,
             labels={"app": self.service, **self.labels} if self.service else dict(self.labels),
             locality=Locality.parse(self.locality),
+            group=self.group,
             instance=self.instance or f"{self.service or 'client'}-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}",
         )
 
@@ -139,6 +143,7 @@ _VARIABLES = {
     "MESHLIB_PROTOCOL": "protocol",
     "MESHLIB_INSTANCE": "instance",
     "MESHLIB_WEIGHT": "weight",
+    "MESHLIB_WORKLOAD_GROUP": "group",
     "MESHLIB_DRAIN_SECONDS": "drain_seconds",
     "MESHLIB_TOKEN_FILE": "token_file",
     "MESHLIB_CA": "ca",

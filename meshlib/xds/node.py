@@ -19,6 +19,7 @@ def node_message(workload: Workload, *, instance: str = "", version: str = "") -
     something else; what a workload was not told it does not claim.
     """
     claims = {"NAMESPACE": workload.namespace, "SERVICE": workload.service, "SERVICE_ACCOUNT": workload.service_account}
+    claims["WORKLOAD_GROUP"] = workload.group
     metadata = Struct()
     metadata.update({name: value for name, value in claims.items() if value})
     metadata.update({"LABELS": dict(workload.labels)})

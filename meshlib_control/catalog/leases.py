@@ -52,6 +52,7 @@ class Registration:
     weight: int = 1
     service_account: str = ""
     mtls: bool = False  # the port speaks the mesh's mTLS
+    ports: Mapping[str, int] = field(default_factory=dict)  # name of a ServiceEntry's port -> the instance's
 
     def __post_init__(self) -> None:
         for name in ("service", "namespace", "protocol"):
@@ -60,6 +61,7 @@ class Registration:
         object.__setattr__(self, "protocol", self.protocol or "http")
         object.__setattr__(self, "weight", self.weight or 1)
         object.__setattr__(self, "labels", dict(self.labels))
+        object.__setattr__(self, "ports", dict(self.ports))
         self._check()
 
     def _check(self) -> None:

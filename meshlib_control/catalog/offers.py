@@ -121,6 +121,7 @@ def _offer(record: Record, domain: str) -> Offer:
             health=InstanceHealth.HEALTHY if record.ready else InstanceHealth.UNHEALTHY,
             service_account=registration.service_account,
             mtls=registration.mtls,
+            ports=registration.ports,
         ),
         service_port=registration.service_port,
         protocol=registration.protocol,

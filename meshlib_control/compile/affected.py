@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from meshlib_control.catalog.model import Service
 from meshlib_control.compile.names import ClusterName
 from meshlib_control.compile.world import World
 
@@ -32,22 +34,31 @@ def affected(old: World, new: World) -> Affected:
     endpoint_clusters: set[str] = set()
     clusters: set[str] = set()
     for host in changed:
-        for service in new.services.hosts.get(host, ()):
-            if service.source == "config":
-                continue  # its instances are configuration
+        for service in _concerned(old, new, host):
             if service.resolution != "STATIC":
                 return Affected(everything=True)  # names to resolve are part of the cluster itself
-            subsets = ("", *new.destination_rules.subset_names(host))
-            names = {str(ClusterName(port.number, subset, host)) for subset in subsets for port in service.ports}
+            subsets = ("", *new.destination_rules.subset_names(service.host))
+            names = {str(ClusterName(port.number, subset, service.host)) for subset in subsets for port in service.ports}
             endpoint_clusters |= names
-            if new.trust.secure and _secured(old, host) != _secured(new, host):
+            if new.trust.secure and _secured(old, service) != _secured(new, service):
                 clusters |= names
     return Affected(endpoint_clusters=frozenset(endpoint_clusters), clusters=frozenset(clusters))
 
 
-def _secured(world: World, host: str) -> tuple[frozenset[str], frozenset[tuple[bool, frozenset[tuple[str, str]]]]]:
+def _concerned(old: World, new: World, host: str) -> Iterator[Service]:
+    """Services that have instances of a host of the catalog: its own, and those of ServiceEntries that select some."""
+    yield from (service for service in new.services.hosts.get(host, ()) if service.source != "config")
+    for namespace, name in new.routing.selection.choosing(host, old.instances, new.instances):
+        yield from (
+            service
+            for service in new.services.hosts.get(name, ())
+            if service.source == "config" and service.namespace == namespace
+        )
+
+
+def _secured(world: World, service: Service) -> tuple[frozenset[str], frozenset[tuple[bool, frozenset[tuple[str, str]]]]]:
     """What a cluster says of the instances: who they may be, and for grpcio whether all of them speak mTLS."""
-    instances = world.instances.get(host, ())
+    instances = world.instances_of(service)
     return (
         frozenset(instance.service_account for instance in instances),
         frozenset((instance.mtls, frozenset(instance.labels.items())) for instance in instances),

@@ -54,6 +54,7 @@ class Node:
     locality: str = ""
     ports: tuple[ServedPort, ...] = ()
     identity_file: str = ""  # of Envoy: see Scope
+    group: str = ""  # the WorkloadGroup that it says it has joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ def scope_of(world: World, node: Node) -> Scope:
     keys |= asked.labels
     if node.flavour == "grpc":
         keys |= {MTLS_LABEL}  # says which kind of connection its servers listen for
-    labels = tuple(sorted((key, node.labels[key]) for key in keys if key in node.labels))
+    own = world.workload_groups.labels(node.namespace, node.group, node.labels)
+    labels = tuple(sorted((key, own[key]) for key in keys if key in own))
     locality = node.locality if asked.locality else ""
     if node.flavour != "envoy":
         return Scope(node.flavour, node.namespace, labels, locality=locality, cors=cors_host(world, node))

@@ -21,6 +21,7 @@ class Declared:
     services: tuple[Service, ...]
     instances: Mapping[ServiceKey, tuple[Instance, ...]]
     names: Mapping[ServiceKey, tuple[str, ...]]  # subjectAltNames
+    selectors: Mapping[ServiceKey, tuple[Mapping[str, str], ...]]  # workloadSelectors: registered instances are chosen too
 
 
 def declared_services(config: ConfigSet, settings: MeshSettings) -> Declared:
@@ -29,6 +30,7 @@ def declared_services(config: ConfigSet, settings: MeshSettings) -> Declared:
     services: dict[ServiceKey, Service] = {}
     instances: dict[ServiceKey, tuple[Instance, ...]] = {}
     names: dict[ServiceKey, tuple[str, ...]] = {}
+    selectors: dict[ServiceKey, tuple[Mapping[str, str], ...]] = {}
     for resource in config.of("ServiceEntry"):
         entry = resource.spec
         if not isinstance(entry, ServiceEntry):
@@ -40,7 +42,9 @@ def declared_services(config: ConfigSet, settings: MeshSettings) -> Declared:
             found = _instances(resource, entry, service, workloads)
             instances[key] = instances.get(key, ()) + found
             names[key] = names.get(key, ()) + entry.subject_alt_names
-    return Declared(tuple(services.values()), instances, names)
+            if entry.workload_selector is not None and entry.workload_selector.labels:
+                selectors[key] = (*selectors.get(key, ()), entry.workload_selector.labels)
+    return Declared(tuple(services.values()), instances, names, selectors)
 
 
 def _workloads(config: ConfigSet) -> Mapping[str, tuple[tuple[ConfigResource, WorkloadEntry], ...]]:
@@ -52,7 +56,8 @@ def _workloads(config: ConfigSet) -> Mapping[str, tuple[tuple[ConfigResource, Wo
 
 
 def _service(resource: ConfigResource, entry: ServiceEntry, host: str, settings: MeshSettings) -> Service:
-    resolution: Resolution = "DNS" if entry.resolution == "DYNAMIC_DNS" else entry.resolution
+    # The name that is called is resolved when it is called: by whoever makes the connection, as with NONE.
+    resolution: Resolution = "NONE" if entry.resolution == "DYNAMIC_DNS" else entry.resolution
     return Service(
         host=host,
         namespace=resource.key.namespace,
@@ -94,7 +99,7 @@ def _instances(
     listed = tuple(
         _instance(workload, f"{resource.key}[{index}]") for index, workload in enumerate(entry.endpoints) if workload.address
     )
-    if not listed and entry.resolution in ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"):
+    if not listed and entry.resolution in ("DNS", "DNS_ROUND_ROBIN"):
         return (Instance(id=str(resource.key), address=service.host, port=0),)
     return listed
 

@@ -11,11 +11,13 @@ from meshlib_control.compile.hosts import resolve
 from meshlib_control.compile.mesh_settings import MeshSettings, mesh_settings
 from meshlib_control.compile.rate_limits import RateLimitPolicies
 from meshlib_control.compile.resilience_policies import ResiliencePolicies
+from meshlib_control.compile.selection import Selection
 from meshlib_control.compile.service_entries import ServiceKey, declared_services
 from meshlib_control.compile.services import Services
 from meshlib_control.compile.sidecars import Sidecars
 from meshlib_control.compile.trust import Trust, completed
 from meshlib_control.compile.virtual_services import VirtualServices
+from meshlib_control.compile.workload_groups import WorkloadGroups
 from meshlib_control.config.authentication import RequestAuthentications
 from meshlib_control.config.authorization import AuthorizationPolicies
 from meshlib_control.config.model import ConfigSet
@@ -37,10 +39,12 @@ class Routing:
     destination_rules: DestinationRules
     declared_instances: Mapping[ServiceKey, tuple[Instance, ...]]
     declared_names: Mapping[ServiceKey, tuple[str, ...]]  # subjectAltNames of ServiceEntries
+    selection: Selection  # of registered instances by ServiceEntries
     peer_authentications: PeerAuthentications
     authorization_policies: AuthorizationPolicies
     request_authentications: RequestAuthentications
     sidecars: Sidecars
+    workload_groups: WorkloadGroups
     rate_limits: RateLimitPolicies
     resilience_policies: ResiliencePolicies
 
@@ -53,6 +57,8 @@ class World:
     instances: Mapping[str, tuple[Instance, ...]]  # of the catalog, by host
     trust: Trust = Trust()
     jwks: Mapping[str, str] = field(default_factory=dict)  # key sets that were fetched, by jwksUri
+    # What ServiceEntries select of `instances`, as far as somebody has asked.
+    _selected: dict[ServiceKey, tuple[Instance, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -77,7 +83,7 @@ class World:
                 and (routing.catalog_services is catalog.services or routing.catalog_services == catalog.services)
             ):
                 known = completed(trust, routing.settings)
-                return replace(previous, instances=catalog.instances, trust=known, jwks=jwks or {})
+                return replace(previous, instances=catalog.instances, trust=known, jwks=jwks or {}, _selected={})
         routing = _routing(config, catalog, domain)
         return cls(routing, catalog.instances, completed(trust, routing.settings), jwks or {})
 
@@ -118,6 +124,10 @@ class World:
         return self.routing.resilience_policies
 
     @property
+    def workload_groups(self) -> WorkloadGroups:
+        return self.routing.workload_groups
+
+    @property
     def sidecars(self) -> Sidecars:
         return self.routing.sidecars
 
@@ -128,7 +138,11 @@ class World:
     def instances_of(self, service: Service) -> tuple[Instance, ...]:
         """All instances of a service, whatever their health."""
         if service.source == "config":
-            return self.routing.declared_instances.get((service.namespace, service.host), ())
+            key = (service.namespace, service.host)
+            if key not in self._selected:
+                chosen = self.routing.selection.chosen(key, self.instances)
+                self._selected[key] = self.routing.declared_instances.get(key, ()) + chosen
+            return self._selected[key]
         return self.instances.get(service.host, ())
 
     def resolve(self, host: str, namespace: str) -> str:
@@ -154,9 +168,11 @@ def _routing(config: ConfigSet, catalog: CatalogSnapshot, domain: str) -> Routin
         destination_rules=DestinationRules(config.of("DestinationRule"), full, settings),
         declared_instances=declared.instances,
         declared_names=declared.names,
+        selection=Selection(declared.selectors, catalog.services),
         peer_authentications=PeerAuthentications(config.of("PeerAuthentication"), settings.root_namespace),
         authorization_policies=AuthorizationPolicies(config.of("AuthorizationPolicy"), settings.root_namespace),
         request_authentications=RequestAuthentications(config.of("RequestAuthentication"), settings.root_namespace),
+        workload_groups=WorkloadGroups(config.of("WorkloadGroup")),
         sidecars=Sidecars(config.of("Sidecar"), settings.root_namespace),
         rate_limits=RateLimitPolicies(config.of("RateLimitPolicy"), full, settings),
         resilience_policies=ResiliencePolicies(config.of("ResiliencePolicy"), full, settings),

@@ -38,6 +38,7 @@ def node_of(message: core_pb2.Node, identity: SpiffeId | None = None) -> Node:
         locality="/".join(parts).rstrip("/"),
         ports=_ports(metadata),
         identity_file=_text(metadata, "IDENTITY_FILE"),
+        group=_text(metadata, "WORKLOAD_GROUP")[:MAX_TEXT],
     )
 
 

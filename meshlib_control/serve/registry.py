@@ -13,6 +13,8 @@ from meshlib import SpiffeId
 from meshlib.xds.proto import registry_pb2
 from meshlib_control.ca.peers import address_of
 from meshlib_control.catalog.leases import InvalidRegistration, Registration, Terms, UnknownInstance
+from meshlib_control.compile.probes import probe_message
+from meshlib_control.compile.workload_groups import NO_TEMPLATE, Template
 from meshlib_control.serve.identity import Callers, NotAllowed, check_claims
 
 logger = logging.getLogger("meshlib_control")
@@ -45,6 +47,15 @@ def of_its_own_name(identity: SpiffeId, service: str) -> bool:
     return identity.service_account == service
 
 
+Groups = Callable[[str, str], "Template | None"]
+"""The template of a WorkloadGroup by namespace and name; None: there is none."""
+
+
+def without_groups(namespace: str, name: str) -> Template | None:
+    """Of a service that knows no configuration."""
+    return None
+
+
 class RegistryService:
     """``meshlib.registry.v1.Registry`` over `registrations`.
 
@@ -53,11 +64,16 @@ class RegistryService:
     """
 
     def __init__(
-        self, registrations: Registrations, callers: Callers | None = None, may_serve: MayServe = of_its_own_name
+        self,
+        registrations: Registrations,
+        callers: Callers | None = None,
+        may_serve: MayServe = of_its_own_name,
+        groups: Groups = without_groups,
     ) -> None:
         self._registrations = registrations
         self._callers = callers or Callers()
         self._may_serve = may_serve
+        self._groups = groups
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server needs."""
@@ -73,7 +89,8 @@ class RegistryService:
     async def _register(self, request: registry_pb2.RegisterRequest, context: Any) -> registry_pb2.RegisterResponse:
         identity = await self._caller(context)
         try:
-            registration = _registration(request, context.peer(), identity)
+            template = self._template(request, identity)
+            registration = _registration(request, context.peer(), identity, template)
             self._check(registration, identity)
         except InvalidRegistration as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -82,10 +99,15 @@ class RegistryService:
             await _refused(context, error)
             raise
         terms = await self._registrations.register(registration)
+        if template.probe is not None:
+            # Unready until it says otherwise: nobody is to call it before its first probe.
+            await self._registrations.renew(registration.instance_id, ready=False)
         logger.info("registered %s: %s:%d", registration.instance_id, registration.address, registration.port)
         response = registry_pb2.RegisterResponse()
         response.ttl.FromMilliseconds(round(terms.ttl * 1000))
         response.renew_interval.FromMilliseconds(round(terms.renew_interval * 1000))
+        if template.probe is not None:
+            response.probe.CopyFrom(probe_message(template.probe))
         return response
 
     async def _renew(self, request: registry_pb2.RenewRequest, context: Any) -> registry_pb2.RenewResponse:
@@ -119,6 +141,21 @@ class RegistryService:
         if (known.namespace, known.service_account) != (identity.namespace, identity.service_account):
             await _refused(context, NotAllowed(f"{identity} has not registered {instance_id!r}"))
 
+    def _template(self, request: registry_pb2.RegisterRequest, identity: SpiffeId | None) -> Template:
+        """Of the group that is joined.  Raises `InvalidRegistration` when there is none, `NotAllowed` when it is for others."""
+        if not request.group:
+            return NO_TEMPLATE
+        namespace = identity.namespace if identity else request.namespace or "default"
+        template = self._groups(namespace, request.group)
+        if template is None:
+            raise InvalidRegistration(f"there is no WorkloadGroup {request.group} in the namespace {namespace}")
+        if identity is not None and template.service_account not in ("", identity.service_account):
+            account = template.service_account
+            raise NotAllowed(
+                f"{identity} may not join the WorkloadGroup {request.group}: it is for the service account {account}"
+            )
+        return template
+
     def _check(self, registration: Registration, identity: SpiffeId | None) -> None:
         """Raises `NotAllowed`."""
         if identity is None:
@@ -138,7 +175,9 @@ async def _refused(context: Any, error: NotAllowed) -> None:
     await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
 
 
-def _registration(request: registry_pb2.RegisterRequest, peer: str, identity: SpiffeId | None) -> Registration:
+def _registration(
+    request: registry_pb2.RegisterRequest, peer: str, identity: SpiffeId | None, template: Template
+) -> Registration:
     """Raises `InvalidRegistration` and `NotAllowed`.
 
     A workload that does not know its address is taken at the one it calls from; what its certificate says of it is not asked.
@@ -153,12 +192,13 @@ def _registration(request: registry_pb2.RegisterRequest, peer: str, identity: Sp
         namespace=identity.namespace if identity else request.namespace,
         service_port=request.service_port,
         protocol=request.protocol,
-        labels=dict(request.labels),
-        locality="/".join((locality.region, locality.zone, locality.sub_zone)).rstrip("/"),
-        weight=request.weight,
-        service_account=identity.service_account if identity else request.service_account,
+        labels={**request.labels, **template.labels},
+        locality=template.locality or "/".join((locality.region, locality.zone, locality.sub_zone)).rstrip("/"),
+        weight=template.weight or request.weight,
+        service_account=identity.service_account if identity else template.service_account or request.service_account,
         # Without an identity there is nothing that it could show to its callers.
         mtls=request.mtls and identity is not None,
+        ports=template.ports,
     )
 
 

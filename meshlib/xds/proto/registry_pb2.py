@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from meshlib.xds.proto import cluster_pb2 as meshlib_dot_xds_dot_proto_dot_cluster__pb2
 from meshlib.xds.proto import core_pb2 as meshlib_dot_xds_dot_proto_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshlib/xds/proto/registry.proto\x12\x13meshlib.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cmeshlib/xds/proto/core.proto\"\xe5\x02\n\x0fRegisterRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x14\n\x0cservice_port\x18\x06 \x01(\r\x12\x10\n\x08protocol\x18\x07 \x01(\t\x12@\n\x06labels\x18\x08 \x03(\x0b\x32\x30.meshlib.registry.v1.RegisterRequest.LabelsEntry\x12*\n\x08locality\x18\t \x01(\x0b\x32\x18.meshlib.xds.v3.Locality\x12\x0e\n\x06weight\x18\n \x01(\r\x12\x17\n\x0fservice_account\x18\x0b \x01(\t\x12\x0c\n\x04mtls\x18\x0c \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x10RegisterResponse\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0erenew_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"2\n\x0cRenewRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\"\x0f\n\rRenewResponse\"(\n\x11\x44\x65registerRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65registerResponse2\x92\x02\n\x08Registry\x12W\n\x08Register\x12$.meshlib.registry.v1.RegisterRequest\x1a%.meshlib.registry.v1.RegisterResponse\x12N\n\x05Renew\x12!.meshlib.registry.v1.RenewRequest\x1a\".meshlib.registry.v1.RenewResponse\x12]\n\nDeregister\x12&.meshlib.registry.v1.DeregisterRequest\x1a\'.meshlib.registry.v1.DeregisterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshlib/xds/proto/registry.proto\x12\x13meshlib.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fmeshlib/xds/proto/cluster.proto\x1a\x1cmeshlib/xds/proto/core.proto\"\xf4\x02\n\x0fRegisterRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x14\n\x0cservice_port\x18\x06 \x01(\r\x12\x10\n\x08protocol\x18\x07 \x01(\t\x12@\n\x06labels\x18\x08 \x03(\x0b\x32\x30.meshlib.registry.v1.RegisterRequest.LabelsEntry\x12*\n\x08locality\x18\t \x01(\x0b\x32\x18.meshlib.xds.v3.Locality\x12\x0e\n\x06weight\x18\n \x01(\r\x12\x17\n\x0fservice_account\x18\x0b \x01(\t\x12\x0c\n\x04mtls\x18\x0c \x01(\x08\x12\r\n\x05group\x18\r \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x98\x01\n\x10RegisterResponse\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0erenew_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x05probe\x18\x03 \x01(\x0b\x32\x1a.meshlib.registry.v1.Probe\"\x84\x01\n\x05Probe\x12*\n\x05\x63heck\x18\x01 \x01(\x0b\x32\x1b.meshlib.xds.v3.HealthCheck\x12\x30\n\rinitial_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\"2\n\x0cRenewRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\"\x0f\n\rRenewResponse\"(\n\x11\x44\x65registerRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65registerResponse2\x92\x02\n\x08Registry\x12W\n\x08Register\x12$.meshlib.registry.v1.RegisterRequest\x1a%.meshlib.registry.v1.RegisterResponse\x12N\n\x05Renew\x12!.meshlib.registry.v1.RenewRequest\x1a\".meshlib.registry.v1.RenewResponse\x12]\n\nDeregister\x12&.meshlib.registry.v1.DeregisterRequest\x1a\'.meshlib.registry.v1.DeregisterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +36,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTERREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_REGISTERREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_REGISTERREQUEST']._serialized_start=120
-  _globals['_REGISTERREQUEST']._serialized_end=477
-  _globals['_REGISTERREQUEST_LABELSENTRY']._serialized_start=432
-  _globals['_REGISTERREQUEST_LABELSENTRY']._serialized_end=477
-  _globals['_REGISTERRESPONSE']._serialized_start=479
-  _globals['_REGISTERRESPONSE']._serialized_end=588
-  _globals['_RENEWREQUEST']._serialized_start=590
-  _globals['_RENEWREQUEST']._serialized_end=640
-  _globals['_RENEWRESPONSE']._serialized_start=642
-  _globals['_RENEWRESPONSE']._serialized_end=657
-  _globals['_DEREGISTERREQUEST']._serialized_start=659
-  _globals['_DEREGISTERREQUEST']._serialized_end=699
-  _globals['_DEREGISTERRESPONSE']._serialized_start=701
-  _globals['_DEREGISTERRESPONSE']._serialized_end=721
-  _globals['_REGISTRY']._serialized_start=724
-  _globals['_REGISTRY']._serialized_end=998
+  _globals['_REGISTERREQUEST']._serialized_start=153
+  _globals['_REGISTERREQUEST']._serialized_end=525
+  _globals['_REGISTERREQUEST_LABELSENTRY']._serialized_start=480
+  _globals['_REGISTERREQUEST_LABELSENTRY']._serialized_end=525
+  _globals['_REGISTERRESPONSE']._serialized_start=528
+  _globals['_REGISTERRESPONSE']._serialized_end=680
+  _globals['_PROBE']._serialized_start=683
+  _globals['_PROBE']._serialized_end=815
+  _globals['_RENEWREQUEST']._serialized_start=817
+  _globals['_RENEWREQUEST']._serialized_end=867
+  _globals['_RENEWRESPONSE']._serialized_start=869
+  _globals['_RENEWRESPONSE']._serialized_end=884
+  _globals['_DEREGISTERREQUEST']._serialized_start=886
+  _globals['_DEREGISTERREQUEST']._serialized_end=926
+  _globals['_DEREGISTERRESPONSE']._serialized_start=928
+  _globals['_DEREGISTERRESPONSE']._serialized_end=948
+  _globals['_REGISTRY']._serialized_start=951
+  _globals['_REGISTRY']._serialized_end=1225
 # @@protoc_insertion_point(module_scope)

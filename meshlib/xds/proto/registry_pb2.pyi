@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from meshlib.xds.proto import cluster_pb2 as _cluster_pb2
 from meshlib.xds.proto import core_pb2 as _core_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -11,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("instance_id", "service", "namespace", "address", "port", "service_port", "protocol", "labels", "locality", "weight", "service_account", "mtls")
+    __slots__ = ("instance_id", "service", "namespace", "address", "port", "service_port", "protocol", "labels", "locality", "weight", "service_account", "mtls", "group")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +32,7 @@ class RegisterRequest(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     MTLS_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     service: str
     namespace: str
@@ -43,15 +45,30 @@ class RegisterRequest(_message.Message):
     weight: int
     service_account: str
     mtls: bool
-    def __init__(self, instance_id: _Optional[str] = ..., service: _Optional[str] = ..., namespace: _Optional[str] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., service_port: _Optional[int] = ..., protocol: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., locality: _Optional[_Union[_core_pb2.Locality, _Mapping]] = ..., weight: _Optional[int] = ..., service_account: _Optional[str] = ..., mtls: bool = ...) -> None: ...
+    group: str
+    def __init__(self, instance_id: _Optional[str] = ..., service: _Optional[str] = ..., namespace: _Optional[str] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., service_port: _Optional[int] = ..., protocol: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., locality: _Optional[_Union[_core_pb2.Locality, _Mapping]] = ..., weight: _Optional[int] = ..., service_account: _Optional[str] = ..., mtls: bool = ..., group: _Optional[str] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
-    __slots__ = ("ttl", "renew_interval")
+    __slots__ = ("ttl", "renew_interval", "probe")
     TTL_FIELD_NUMBER: _ClassVar[int]
     RENEW_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
     ttl: _duration_pb2.Duration
     renew_interval: _duration_pb2.Duration
-    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., renew_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    probe: Probe
+    def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., renew_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
+
+class Probe(_message.Message):
+    __slots__ = ("check", "initial_delay", "port", "address")
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_DELAY_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    check: _cluster_pb2.HealthCheck
+    initial_delay: _duration_pb2.Duration
+    port: int
+    address: str
+    def __init__(self, check: _Optional[_Union[_cluster_pb2.HealthCheck, _Mapping]] = ..., initial_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., port: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("instance_id", "ready")
