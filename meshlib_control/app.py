@@ -185,7 +185,9 @@ class ControlService:
         def group(namespace: str, name: str) -> Template | None:
             return live.world.workload_groups.find(namespace, name)
 
-        handlers = [discovery.handler(), RegistryService(registrations, callers, may_serve, group).handler()]
+        quotas = await self._exits.enter_async_context(QuotaService(store, lambda: live.world, callers))
+        registry = RegistryService(registrations, callers, may_serve, group)
+        handlers = [discovery.handler(), registry.handler(), quotas.handler()]
         credentials = None
         if identities is not None:
             handlers.append(identities.service().handler())

@@ -108,3 +108,54 @@ class RateLimits:
     """All limits of one served port, or of one host that is called.  Each that matches has to allow a request."""
 
     policies: tuple[LimitPolicy, ...] = ()
+
+
+BucketId = tuple[tuple[str, str], ...]
+"""Names and values of a shared bucket (RLQS ``BucketId``), in order of the names."""
+
+POLICY_NAME = "meshlib.policy"
+LIMIT_NAME = "meshlib.limit"
+"""Names in a `BucketId` that say whose limit it is; the others are those of its descriptors."""
+
+
+def bucket_id(policy: str, limit: RateLimit, key: tuple[str, ...]) -> BucketId:
+    """What all processes call the bucket of one key of a shared limit."""
+    parts = {POLICY_NAME: policy, LIMIT_NAME: limit.name}
+    for index, (descriptor, value) in enumerate(zip(limit.by, key, strict=True)):
+        parts[f"{index}:{descriptor.name}"] = value
+    return tuple(sorted(parts.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What became of the requests of one bucket in the last `elapsed` seconds.  `held`: tokens per second that hold from before
+    the stream that it is reported on.
+    """
+
+    id: BucketId
+    elapsed: float
+    allowed: int
+    denied: int
+    held: float = 0.0
+
+
+Blanket = Literal["ALLOW_ALL", "DENY_ALL"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A share: what holds for a bucket for `ttl` seconds; None: until something else is said.
+
+    `strategy` None: everything is allowed (the API's default).
+    """
+
+    id: BucketId
+    ttl: float | None
+    strategy: Blanket | TokenBucket | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Nobody counts this bucket any more; the next request begins it anew."""
+
+    id: BucketId

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-from meshlib.model.rate_limit import RateLimit, RateLimits
+from meshlib.model.rate_limit import RateLimit, RateLimits, TokenBucket
 from meshlib.model.route import NonForwarding, Route, VirtualHost
-from meshlib.policy.rate_limit_fields import Told, fields
+from meshlib.policy.rate_limit_fields import WINDOWS, Told, fields
 from meshlib.policy.rate_limit_keys import Key, KeyOf, Limited, compile_key
 from meshlib.policy.routing import Router
 from meshlib.policy.token_bucket import Standing, TokenBuckets
@@ -50,13 +50,20 @@ class _Local:
     __slots__ = ("buckets", "standing", "take")
 
     def __init__(self, limit: RateLimit) -> None:
-        assert limit.bucket is not None
-        self.buckets = TokenBuckets(limit.bucket, limit.max_buckets)
+        self.buckets = TokenBuckets(_size(limit), limit.max_buckets)
         self.standing = self.buckets.standing
         self.take = self.buckets.take
 
     def refuse(self, key: Key, now: float) -> None:
         """Nobody is told."""
+
+
+def _size(limit: RateLimit) -> TokenBucket:
+    """Of a quota without anybody to share it with: as much, evenly."""
+    if limit.bucket is not None:
+        return limit.bucket
+    assert limit.quota is not None
+    return TokenBucket(limit.quota.requests, float(WINDOWS[limit.quota.period]), limit.quota.requests)
 
 
 class Limiter:
@@ -112,10 +119,10 @@ class Limiters:
         limiter.limit = limit
         if before.by != limit.by or before.shared != limit.shared or before.quota != limit.quota:
             limiter.counter = self._counter(limiter.policy, limit, now)  # other keys: nothing of before means anything
-        elif isinstance(counter, _Local) and limit.bucket is not None:
-            counter.buckets.resize(limit.bucket, limit.max_buckets, now)
+        elif isinstance(counter, _Local):
+            counter.buckets.resize(_size(limit), limit.max_buckets, now)
         else:
-            limiter.counter = self._counter(limiter.policy, limit, now)
+            limiter.counter = self._counter(limiter.policy, limit, now)  # its share is asked for anew
 
     def _counter(self, policy: str, limit: RateLimit, now: float) -> Counter:
         if limit.shared and self._shared is not None:

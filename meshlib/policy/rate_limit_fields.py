@@ -24,7 +24,8 @@ RETRY_PUSHBACK = b"grpc-retry-pushback-ms"
 
 _DAY = 86_400
 _MOST = 999_999_999_999_999  # of an integer in a structured field
-_WINDOWS = {Period.DAY: _DAY, Period.MONTH: 30 * _DAY}
+WINDOWS = {Period.DAY: _DAY, Period.MONTH: 30 * _DAY}
+"""Seconds, roughly: months differ."""
 
 
 class Told(NamedTuple):
@@ -60,7 +61,7 @@ def retry_pushback(wait: float) -> tuple[bytes, bytes]:
 def _policy(limit: RateLimit) -> str:
     """Windows are whole seconds: a shorter interval is told by what it makes in a second."""
     if limit.quota is not None:
-        return f"q={min(limit.quota.requests, _MOST)};w={_WINDOWS[limit.quota.period]}"
+        return f"q={min(limit.quota.requests, _MOST)};w={WINDOWS[limit.quota.period]}"
     assert limit.bucket is not None
     bucket = limit.bucket
     if bucket.interval >= 1:

@@ -61,6 +61,11 @@ class ControlLink:
         return self._store.current
 
     @property
+    def channel(self) -> ControlChannel:
+        """The way to the control service, for others who speak with it."""
+        return self._stream.channel
+
+    @property
     def state(self) -> str:
         """For people."""
         control = self._store.control_state

@@ -6,11 +6,14 @@ Built on first use; after a fork the child forgets its parent's and builds its o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
+from meshlib.flow.limiting import Limiting
+from meshlib.flow.upstream import Upstream
 from meshlib.model.snapshot import Snapshot
 from meshlib.runtime.authorizer import MeshAuthorizers
+from meshlib.runtime.circuit_breakers import CircuitBreakers
 from meshlib.runtime.client import Client, Control
 from meshlib.runtime.enforcement import Enforcement
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
@@ -20,6 +23,7 @@ from meshlib.runtime.health_checking import HealthChecking
 from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.jwks import RemoteKeys
 from meshlib.runtime.listening import Listening
+from meshlib.runtime.quotas import QuotaStream
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
@@ -75,14 +79,16 @@ class Process:
         self.client = (surroundings.client or Client)(link, tls=self.tls, surroundings=surroundings)
         self.client.destinations.whereabouts = Whereabouts(settings, link.request)
         self._health_checking = HealthChecking(self.client.lock, surroundings.rng(), self.client.clock, self.tls)
-        if surroundings.network is REAL.network:  # endpoints of a simulation cannot be probed
-            self.client.destinations.follow_upstreams = self._health_checking.follow
+        self.circuit_breakers = CircuitBreakers(self.client.lock, self.client.clock)
+        self._probed = surroundings.network is REAL.network  # endpoints of a simulation cannot be
+        self.client.destinations.follow_upstreams = self._follow
         self.grpc_client = GrpcClient(self.client, self.tls)
         self.grpc_serving = GrpcServing(identity, self.tls)
         self.listening = listening
         listening.contexts = self.tls
         self._keys = RemoteKeys()
         self._enforcement = Enforcement(listening.inbound, keys=self._keys, wall=surroundings.wall)
+        self._quotas = _quotas(link, (self.client.limiting, self._enforcement.limiting), surroundings)
         self._authorizers = MeshAuthorizers(link, self.client, self.tls)
         listening.inbound.authorizers = self._authorizers
         link.listen(self._publish)
@@ -97,16 +103,24 @@ class Process:
             )
 
     def close(self) -> None:
+        if self._quotas is not None:
+            self._quotas.close()
         self.link.close()
         self._authorizers.close()
         self._keys.close()
         self._health_checking.close()
+        self.circuit_breakers.close()
         self.grpc_client.close()
         self.client.close()
         if self.tls is not None:
             self.tls.close()
         if self.identity is not None:
             self.identity.close()
+
+    def _follow(self, upstreams: Iterable[Upstream]) -> None:
+        self.circuit_breakers.follow(upstreams)
+        if self._probed:
+            self._health_checking.follow(upstreams)
 
     def _publish(self, snapshot: Snapshot) -> None:
         if self.tls is not None and snapshot.trust is not None:
@@ -115,6 +129,14 @@ class Process:
         self._authorizers.publish(snapshot)
         self._enforcement.publish(snapshot)
         self._keys.retain(self._enforcement.key_sets)
+        if self._quotas is not None:
+            self._quotas.start()
+
+
+def _quotas(link: Link, sides: tuple[Limiting, ...], surroundings: Surroundings) -> QuotaStream | None:
+    """Without a control service, as in a simulation, there is nobody to share limits with."""
+    channel = getattr(link, "channel", None)
+    return QuotaStream(channel, sides, surroundings.monotonic) if channel is not None else None
 
 
 class Processes:

@@ -86,8 +86,26 @@ class RateLimitPolicies:
             seen = owner in (self._root, namespace)
         return (resource, spec) if seen else None
 
+    def named(self, name: str) -> RateLimitPolicy | None:
+        """The policy of this name (``namespace/name``), whoever sees it."""
+        resource = self._by_name.get(name)
+        return None if resource is None else resource.spec
+
     def __bool__(self) -> bool:
         return bool(self._by_name)
+
+
+def bucket_names(limit: RateLimit) -> frozenset[str]:
+    """What the parts of a shared bucket's key are called (`meshlib.model.rate_limit.bucket_id`)."""
+    return frozenset(f"{index}:{_descriptor_name(descriptor)}" for index, descriptor in enumerate(limit.by))
+
+
+def _descriptor_name(descriptor: RateLimitDescriptor) -> str:
+    if descriptor.attribute is not None:
+        return descriptor.attribute.lower()
+    if descriptor.header is not None:
+        return f"header:{descriptor.header.lower()}"
+    return f"claim:{'.'.join(claim_names(descriptor.claim))}" if descriptor.claim is not None else "constant"
 
 
 def policy_name(resource: ConfigResource) -> str:

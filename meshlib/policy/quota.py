@@ -1,0 +1,227 @@
+"""Limits that hold for all processes together: the client's side of RLQS, as a state machine.
+
+Usage is reported, shares are assigned (Envoy's rate limit quota filter; where its version 1.40 differs from its API, the API
+holds: reports come in the interval that was asked for, an assignment without a time to live never expires).  Each bucket is
+
+    new        until the first assignment: limited as if this process were alone
+    assigned   by its share, for the assignment's time to live
+    kept       the time is over and there is no new one: the last share, for the time that the policy states
+    left       that time is over, too: everything passes, or nothing, as the policy says
+
+A quota of a day or month is assigned in grants: ``max_tokens`` is then how many requests may have passed in all since the
+stream began, so that grants and reports may cross on their way without anything being counted twice or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+from weakref import WeakValueDictionary
+
+from meshlib.model.rate_limit import Abandon, Assignment, Blanket, BucketId, RateLimit, TokenBucket, Usage, bucket_id
+from meshlib.policy.rate_limit_keys import Key
+from meshlib.policy.token_bucket import Standing, TokenBuckets
+
+REPORT_INTERVAL = 1.0
+"""Seconds between reports of a bucket."""
+
+IDLE = 60.0
+"""Seconds without a request after which a bucket is let go; longer where it would not be full again by then."""
+
+_ASK_AGAIN = 1.0  # seconds that a client is told to wait where nobody knows how long
+_UNBOUNDED = 2**31
+_BEFORE_GRANT = 1000  # this part of a quota may be used by a process before its first grant
+
+
+class QuotaBucket:
+    """One bucket of one shared limit."""
+
+    __slots__ = (
+        "allowed", "assigned", "begun", "denied", "expires", "granted", "held", "id", "keep", "meter", "reported", "strategy",
+        "used", "used_at",
+    )  # fmt: skip
+
+    def __init__(self, identity: BucketId, now: float) -> None:
+        self.id = identity
+        self.begun = now
+        self.allowed = 0  # since the last report, as `denied`
+        self.denied = 0
+        self.reported: float | None = None  # None: not on this stream yet
+        self.used_at = now
+        self.assigned = False
+        self.expires = inf
+        self.strategy: Blanket | TokenBucket | None = None
+        self.meter: TokenBuckets | None = None
+        self.held = 0.0  # tokens per second, of a share from an earlier stream; of a quota: 1, there were grants
+        self.granted = 0  # of a quota: how many requests may pass in all on this stream
+        self.used = 0  # ... and how many have
+        self.keep = 0.0
+
+
+class SharedLimit:
+    """All buckets of one limit: its counter (`policy.rate_limit.Counter`)."""
+
+    def __init__(self, policy: str, limit: RateLimit, wake: Callable[[], object]) -> None:
+        """`wake`: called when there is a bucket to report."""
+        self.policy = policy
+        self._wake = wake
+        self.limit = limit
+        self.buckets: dict[Key, QuotaBucket] = {}
+        self.overflowed = 0
+        self._whole = limit.bucket or TokenBucket(1, 1.0, max(limit.quota.requests // _BEFORE_GRANT, 1) if limit.quota else 1)
+        self._others = TokenBuckets(self._whole, 0)  # one bucket for the keys beyond max_buckets
+        self._idle = max(IDLE, self._whole.burst / self._whole.per_second) if limit.quota is None else 3600.0
+
+    def standing(self, key: Key, now: float) -> Standing:
+        bucket = self.buckets.get(key)
+        if bucket is None:
+            if len(self.buckets) >= self.limit.max_buckets:
+                return self._others.standing(key, now)
+            bucket = self.buckets[key] = self._begin(key, now)
+            self._wake()
+        return self._standing(bucket, now)
+
+    def take(self, key: Key, now: float) -> None:
+        bucket = self.buckets.get(key)
+        if bucket is None:
+            self.overflowed += 1
+            self._others.take(key, now)
+            return
+        bucket.allowed += 1
+        bucket.used += 1
+        bucket.used_at = now
+        if bucket.meter is not None and not self._has_left(bucket, now):
+            bucket.meter.take((), now)
+
+    def refuse(self, key: Key, now: float) -> None:
+        bucket = self.buckets.get(key)
+        if bucket is not None:
+            bucket.denied += 1
+            bucket.used_at = now
+
+    # --- the stream
+
+    def reports(self, now: float, *, everything: bool) -> Iterator[Usage]:
+        """What is due; counts from zero afterwards.  Buckets that nobody has used for long are let go."""
+        for key, bucket in list(self.buckets.items()):
+            if now - bucket.used_at > self._idle:
+                del self.buckets[key]
+                continue
+            since = bucket.reported
+            if since is not None and not everything and now - since < REPORT_INTERVAL:
+                continue
+            yield Usage(bucket.id, now - (bucket.begun if since is None else since), bucket.allowed, bucket.denied, bucket.held)
+            bucket.allowed = bucket.denied = 0
+            bucket.reported = now
+            bucket.held = 0.0
+
+    def began(self, now: float) -> None:
+        """A new stream, whose other end knows nothing of what was before."""
+        for bucket in self.buckets.values():
+            bucket.reported = None
+            bucket.begun = now
+            if self.limit.quota is not None:
+                bucket.granted = max(bucket.granted - bucket.used, 0)
+                bucket.used = 0
+                bucket.held = 1.0 if bucket.assigned else 0.0
+            elif isinstance(bucket.strategy, TokenBucket) and not self._has_left(bucket, now):
+                bucket.held = bucket.strategy.per_second
+
+    def assign(self, bucket: QuotaBucket, assignment: Assignment, now: float) -> None:
+        """What was left of the share before goes over into the new one in proportion, as in Envoy."""
+        bucket.assigned = True
+        bucket.expires = inf if assignment.ttl is None else now + assignment.ttl
+        bucket.strategy = strategy = assignment.strategy
+        if not isinstance(strategy, TokenBucket):
+            bucket.meter = None
+        elif self.limit.quota is not None:
+            bucket.granted = strategy.burst
+            bucket.meter = None
+        elif bucket.meter is None:
+            bucket.meter = TokenBuckets(strategy, 1)
+        else:
+            bucket.meter.resize(strategy, 1, now)
+
+    # --- one bucket
+
+    def _begin(self, key: Key, now: float) -> QuotaBucket:
+        bucket = QuotaBucket(bucket_id(self.policy, self.limit, key), now)
+        bucket.keep = self.limit.fallback.after
+        if self.limit.quota is None:
+            bucket.meter = TokenBuckets(self._whole, 1)
+        else:
+            bucket.granted = self._whole.burst
+        bucket.expires = now  # what is before the first assignment is held like what is after the last one
+        return bucket
+
+    def _has_left(self, bucket: QuotaBucket, now: float) -> bool:
+        return now >= bucket.expires + bucket.keep
+
+    def _standing(self, bucket: QuotaBucket, now: float) -> Standing:
+        if self._has_left(bucket, now):
+            return _FREE if self.limit.fallback.allow else _SHUT
+        if bucket.strategy == "DENY_ALL":
+            return Standing(min(max(bucket.expires - now, _ASK_AGAIN), _UNBOUNDED), 0, _ASK_AGAIN)
+        if self.limit.quota is not None and (not bucket.assigned or isinstance(bucket.strategy, TokenBucket)):
+            return self._granted(bucket, now)
+        if bucket.meter is None:
+            return _FREE
+        return bucket.meter.standing((), now)
+
+    def _granted(self, bucket: QuotaBucket, now: float) -> Standing:
+        left = bucket.granted - bucket.used
+        return Standing(0.0, left, _ASK_AGAIN) if left > 0 else _SHUT
+
+
+_FREE = Standing(0.0, _UNBOUNDED, 0.0)
+_SHUT = Standing(_ASK_AGAIN, 0, _ASK_AGAIN)
+
+
+class SharedLimits:
+    """All shared limits of one side of a process (`policy.rate_limit.Shared`).  The owner's lock is around every call."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], object] = bool  # called when there is a bucket to report: quick, and never waits
+        self._limits: WeakValueDictionary[tuple[str, str], SharedLimit] = WeakValueDictionary()
+
+    def counter(self, policy: str, limit: RateLimit, now: float) -> SharedLimit:
+        made = SharedLimit(policy, limit, self._woken)
+        self._limits[policy, limit.name] = made
+        return made
+
+    def _woken(self) -> None:
+        self.wake()
+
+    def __bool__(self) -> bool:
+        return bool(self._limits)
+
+    @property
+    def all(self) -> list[SharedLimit]:
+        return list(self._limits.values())
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a bucket that the control service has not heard of."""
+        return any(bucket.reported is None for limit in self.all for bucket in limit.buckets.values())
+
+    def began(self, now: float) -> None:
+        """A new stream."""
+        for limit in self.all:
+            limit.began(now)
+
+    def reports(self, now: float, *, everything: bool = False) -> list[Usage]:
+        """`everything`: also what is not due yet."""
+        return [usage for limit in self.all for usage in limit.reports(now, everything=everything)]
+
+    def apply(self, actions: Iterable[Assignment | Abandon], now: float) -> None:
+        """In their order.  What is not known here is passed over, as in Envoy."""
+        known = {bucket.id: (limit, key, bucket) for limit in self.all for key, bucket in limit.buckets.items()}
+        for action in actions:
+            found = known.get(action.id)
+            if found is None:
+                continue
+            limit, key, bucket = found
+            if isinstance(action, Abandon):
+                limit.buckets.pop(key, None)
+            else:
+                limit.assign(bucket, action, now)

@@ -1,0 +1,114 @@
+"""What each replica of the control service may give away of a shared bucket: claims in the store, moved by compare-and-set.
+
+A claim counts until its replica cannot have a lease out any more that it gave by it.  No two clocks are compared for that: a
+replica renews its claims (`beat`), gives nothing once it could not do so for a while, and the others count from when they have
+seen the beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from meshlib_control.quota.ledger import MARGIN, TTL
+from meshlib_control.quota.shares import divide
+
+FRESH = 5.0
+"""Seconds after the last successful write in which leases are given by a claim."""
+
+BEAT = 2.0
+"""Seconds between renewals of a claim that does not change."""
+
+PATIENCE = 6.0
+"""Seconds without a beat after which a replica is taken to want nothing; its claim still counts."""
+
+_HARDLY = 0.005
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """`share` of the whole and what its replica's clients `want` of it; `keep`: seconds that their shares outlive leases."""
+
+    share: float
+    want: float
+    beat: int
+    keep: float
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """Of all buckets of one limit: bucket → replica → claim."""
+
+    buckets: dict[str, dict[str, Claim]] = {}  # msgspec copies it
+
+
+def encoded(claims: Claims) -> bytes:
+    return msgspec.json.encode(claims)
+
+
+def decoded(value: bytes) -> Claims:
+    """Raises msgspec.DecodeError for what is none of ours."""
+    return msgspec.json.decode(value, type=Claims)
+
+
+@dataclass(slots=True)
+class Sightings:
+    """When each claim's beat was first seen by this replica, monotonic seconds."""
+
+    seen: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+
+    def age(self, bucket: str, replica: str, claim: Claim, now: float) -> float:
+        known = self.seen.get((bucket, replica))
+        if known is None or known[0] != claim.beat:
+            self.seen[bucket, replica] = known = (claim.beat, now)
+        return now - known[1]
+
+    def is_over(self, bucket: str, replica: str, claim: Claim, now: float) -> bool:
+        """Whether no lease by this claim can be out any more."""
+        return self.age(bucket, replica, claim, now) >= FRESH + TTL + claim.keep + 2 * MARGIN
+
+    def retain(self, claims: Claims) -> None:
+        self.seen = {key: value for key, value in self.seen.items() if key[1] in claims.buckets.get(key[0], {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a replica would have of one bucket: what its clients want, and have out; `moved`: shares that they brought along."""
+
+    want: float
+    outstanding: float
+    keep: float
+    moved: float = 0.0
+
+
+def settled(
+    bucket: str, claims: Mapping[str, Claim], me: str, wish: Wish, sightings: Sightings, now: float
+) -> tuple[dict[str, Claim], float]:
+    """The claims on one bucket after this replica has taken its part, and how much of `moved` it got from others."""
+    alive: dict[str, Claim] = {}
+    silent: set[str] = set()
+    for replica, claim in claims.items():
+        if replica == me or not sightings.is_over(bucket, replica, claim, now):
+            alive[replica] = claim
+            if replica != me and sightings.age(bucket, replica, claim, now) >= PATIENCE:
+                silent.add(replica)
+    mine = alive.pop(me, Claim(0.0, 0.0, 0, wish.keep))
+    moved = 0.0
+    for replica in sorted(alive, key=lambda name: name not in silent):
+        part = min(wish.moved - moved, alive[replica].share)
+        if part > 0:
+            alive[replica] = msgspec.structs.replace(alive[replica], share=alive[replica].share - part)
+            moved += part
+    share = mine.share + moved
+    wants = {replica: claim.want for replica, claim in alive.items() if replica not in silent}
+    target = divide(1.0, {**wants, me: wish.want})[me]
+    free = max(1.0 - sum(claim.share for claim in alive.values()), 0.0)
+    share = min(max(target, min(wish.outstanding + moved, share)) if target < share else target, free)
+    return {**alive, me: Claim(share, wish.want, mine.beat, wish.keep)}, moved
+
+
+def differs(before: Claim | None, after: Claim) -> bool:
+    """Whether a change is worth a write before the next beat."""
+    if before is None:
+        return True
+    return abs(before.share - after.share) > 1e-9 or abs(before.want - after.want) > max(_HARDLY, 0.1 * before.want)
