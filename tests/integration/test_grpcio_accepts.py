@@ -65,6 +65,23 @@ spec:
   resolution: DNS
   ports: [{number: 80, name: grpc, protocol: GRPC, targetPort: %(v1)d}]
   endpoints: [{address: localhost}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: sticky}
+spec: {host: sticky, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user, maglev: {tableSize: 5003}}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: near}
+spec: {host: near, trafficPolicy: {outlierDetection: {}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: spread}
+spec:
+  host: spread
+  trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: here/b, to: {here/a: 10, here/b: 90}}]}}}
 """
 
 CLIENT = """
@@ -102,16 +119,18 @@ def _greeter(name: str) -> Iterator[int]:
 
 
 def _world(v1: int, v2: int) -> World:
+    near = Instance("v1", "127.0.0.1", v1, locality="here/a"), Instance("v2", "127.0.0.1", v2, locality="here/b")
     return world(
         CONFIG % {"v1": v1},
         services=[
+            *(registered(name, *near, ports=(Port(80, "grpc"),)) for name in ("sticky", "near", "spread")),
             registered(
                 "greeter",
                 Instance("v1", "127.0.0.1", v1, labels={"version": "v1"}, locality="here/a"),
                 Instance("v2", "127.0.0.1", v2, labels={"version": "v2"}, locality="here/b"),
                 Instance("gone", "127.0.0.1", 1, labels={"version": "v1"}, health=InstanceHealth.DRAINING),
                 ports=(Port(80, "grpc"), Port(9090, "grpc")),
-            )
+            ),
         ],
     )
 
@@ -124,11 +143,14 @@ def outcome() -> Iterator[tuple[list[dict[str, int]], ads.AdsServer]]:
         ("xds:///greeter:9090", "/test.Greeter/First", 5, [("end-user", "jason")]),
         ("xds:///greeter.default.svc.cluster.local:80", "/test.Greeter/Second", 5, []),
         ("xds:///dns.example.com", "/test.Greeter/First", 3, []),
+        *(("xds:///sticky", "/test.Greeter/First", 10, [("x-user", f"user-{number}")]) for number in range(12)),
+        ("xds:///near", "/test.Greeter/First", 20, []),
+        ("xds:///spread", "/test.Greeter/First", 200, []),
     ]
     with ExitStack() as stack:
         v1, v2 = stack.enter_context(_greeter("v1")), stack.enter_context(_greeter("v2"))
         current = _world(v1, v2)
-        scope = scope_of(current, Node(flavour="grpc"))
+        scope = scope_of(current, Node(flavour="grpc", locality="here/b"))
 
         def resources(type_url: str, names: Collection[str] | None) -> Mapping[str, Message]:
             return generate(current, scope, type_url, names)
@@ -173,3 +195,17 @@ def test_method_match_by_full_name(outcome: tuple[list[dict[str, int]], ads.AdsS
 
 def test_dns_service(outcome: tuple[list[dict[str, int]], ads.AdsServer]) -> None:
     assert outcome[0][3] == {"v1": 3}
+
+
+def test_what_is_hashed_keeps_to_its_endpoint(outcome: tuple[list[dict[str, int]], ads.AdsServer]) -> None:
+    """Of twelve keys one in two thousand runs would have all at one of the two."""
+    answers = outcome[0][4:16]
+    assert all(sum(answer.values()) == 10 and len(answer) == 1 for answer in answers)
+    assert {name for answer in answers for name in answer} == {"v1", "v2"}
+
+
+def test_priorities_and_weights_of_localities_are_followed(outcome: tuple[list[dict[str, int]], ads.AdsServer]) -> None:
+    near, spread = outcome[0][16:]
+    assert near == {"v2": 20}
+    assert 3 < spread["v1"] < 45, spread  # 20 expected
+    assert spread["v1"] + spread["v2"] == 200
