@@ -16,7 +16,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meshlib import errors
 from meshlib.flow.client import ClientFlow, client_flow
@@ -42,6 +42,16 @@ _CLOSING = 5.0
 """Seconds that closing waits for the thread."""
 
 
+class Running(Protocol):
+    """Where copies are sent from."""
+
+    def start(self, send: Callable[[Copy, bytes], object], copy: Copy, body: bytes) -> None:
+        """Begin the coroutine ``send(copy, body)``, in an empty context."""
+        ...
+
+    def stop(self) -> None: ...
+
+
 class Mirroring:
     """One per client.  The counters change under the client's lock.
 
@@ -49,7 +59,10 @@ class Mirroring:
     way.  `unrepeatable`: calls whose body cannot be sent twice.
     """
 
-    def __init__(self, network: Network, lock: Lock, rng: Rng, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, network: Network, lock: Lock, rng: Rng, clock: Callable[[], float], running: Running | None = None
+    ) -> None:
+        """`running`: a simulation's; None: a thread, once it is needed."""
         self.sent = 0
         self.failed = 0
         self.dropped = 0
@@ -62,7 +75,7 @@ class Mirroring:
         self._idle = threading.Event()
         self._idle.set()
         self._closed = False
-        self._running: _Running | None = None
+        self._running: Running | None = running
         forget_in_child(self)
 
     def following(self, flow: ClientFlow, body: object) -> ClientFlow:

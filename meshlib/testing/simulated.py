@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextvars import Context
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from meshlib.errors import CallError, MeshError
+from meshlib.flow.commands import Copy
 from meshlib.flow.record import CallRecord
 from meshlib.flow.upstream import Upstream
 from meshlib.mesh import Mesh
 from meshlib.model.request import Body, Request
-from meshlib.runtime.client import Client
+from meshlib.runtime.client import Client, Control
+from meshlib.runtime.mirroring import Mirroring
 from meshlib.runtime.response import AsyncExchange, Exchange
-from meshlib.runtime.surroundings import Surroundings
+from meshlib.runtime.surroundings import REAL, Surroundings
+from meshlib.runtime.tls.contexts import TlsContexts
 from meshlib.testing.awaited import AwaitedExchange
 from meshlib.testing.compiled import CompiledControl
 from meshlib.testing.network import Caller, MemoryNetwork
@@ -85,6 +89,10 @@ def _recording(record: Record, time: VirtualTime) -> type[Client]:
     """The real client, which tells of every call; blocking calls are made by coroutines, for which the caller waits."""
 
     class RecordingClient(Client):
+        def __init__(self, control: Control, *, tls: TlsContexts | None = None, surroundings: Surroundings = REAL) -> None:
+            super().__init__(control, tls=tls, surroundings=surroundings)
+            self.mirroring = Mirroring(self._pools, self._lock, self._rng, self._clock, _Copies(time))
+
         def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
             if not isinstance(request.body, bytes):
                 request.body = _Once(request.body)
@@ -102,6 +110,20 @@ def _recording(record: Record, time: VirtualTime) -> type[Client]:
             return exchange
 
     return RecordingClient
+
+
+class _Copies:
+    """Copies for mirrors, sent on the simulation's own loop; its end is theirs."""
+
+    def __init__(self, time: VirtualTime) -> None:
+        self._loop = time.loop
+
+    def start(self, send: Callable[[Copy, bytes], object], copy: Copy, body: bytes) -> None:
+        work = cast("Coroutine[None, None, None]", send(copy, body))
+        self._loop.call_soon_threadsafe(self._loop.create_task, work, context=Context())
+
+    def stop(self) -> None:
+        """The loop cancels what it still has."""
 
 
 class _Once:

@@ -219,6 +219,26 @@ class VirtualTime:
         """`sleep` for coroutines."""
         await self.arun(asyncio.sleep(seconds))
 
+    def settle(self) -> None:
+        """Let everything happen that can without time passing.  Does nothing in the midst of what happens."""
+        if asyncio._get_running_loop() is not None or current_fiber() is not None or self.loop.is_closed():
+            return
+        with self._changed:
+            if self._driving:
+                return
+            self._driving = True
+        loop = self.loop
+        loop.stepping, loop.may_jump = True, False
+        try:
+            loop.run_forever()
+            while loop.progressed:
+                loop.run_forever()
+        finally:
+            loop.stepping = False
+            with self._changed:
+                self._driving = False
+                self._changed.notify_all()
+
     def close(self) -> None:
         """End what still runs, and its threads."""
         if self.loop.is_closed():

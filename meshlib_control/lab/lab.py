@@ -215,16 +215,18 @@ class MeshLab:
 
     @property
     def attempted(self) -> list[Attempted]:
-        """Every try of every call that was given to the network, in order."""
+        """Every try of every call that was given to the network, in order; those of mirrors' copies, too."""
+        self._time.settle()
         return self._network.attempted
 
     def attempts(self, service: str, *, namespace: str = "") -> int:
         """How many tries went to a service, those that reached nobody included."""
         host = self._declared(service, namespace).host
-        return sum(1 for attempted in self._network.attempted if attempted.service == host)
+        return sum(1 for attempted in self.attempted if attempted.service == host)
 
     def requests(self, service: str, instance: int | str | None = None, *, namespace: str = "") -> list[Arrived]:
         """What came as far as to the server of a service, refused or not, in order."""
+        self._time.settle()
         members = self._declared(service, namespace).chosen(instance)
         return sorted((arrived for member in members for arrived in member.instance.arrived), key=lambda each: each.at)
 
