@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshlib.flow.authorize import Authorization, FilterTrial, RuleTrial, authorize
 from meshlib.flow.explain import Explanation, explain
 from meshlib.flow.record import CallRecord
+from meshlib.flow.shedding import Stay
 from meshlib.model.call import Overrides
 from meshlib.model.identity import Peer, SpiffeId, TrustBundles
 from meshlib.model.inbound import Connection, Refusal, RequestContext, ServerRequest, TraceContext
@@ -54,6 +55,7 @@ __all__ = [
     "ServerTlsTransport",
     "Serving",
     "SpiffeId",
+    "Stay",
     "Timeouts",
     "TraceContext",
     "TrustBundles",

@@ -13,6 +13,7 @@ from meshlib.flow.inbound import NO_POLICY
 from meshlib.model.call import Overrides
 from meshlib.model.inbound import ServerRequest
 from meshlib.model.request import Body, Request, Timeouts, authority_of
+from meshlib.runtime.circuit_breakers import CircuitBreakers
 from meshlib.runtime.client import Control
 from meshlib.runtime.drain import Drain
 from meshlib.runtime.grpc_client import GrpcClient
@@ -236,6 +237,11 @@ class Mesh:
     def grpc_client(self) -> GrpcClient:
         """Calls in gRPC, for integrations."""
         return self._running().grpc_client
+
+    @property
+    def circuit_breakers(self) -> CircuitBreakers:
+        """The circuit breakers of destinations that a ResiliencePolicy gives one, and listeners for what becomes of them."""
+        return self._running().circuit_breakers
 
     # --- serving
 

@@ -18,7 +18,7 @@ PUBLIC = {
         "carried", "current_request", "default_mesh", "errors",
     ],
     "meshlib.errors": [
-        "CallError", "ClusterNotFound", "ConfigError", "ConnectFailed", "ConnectTimeout", "ConnectionTerminated",
+        "CallError", "CircuitOpen", "ClusterNotFound", "ConcurrencyLimited", "ConfigError", "ConnectFailed", "ConnectTimeout", "ConnectionTerminated",
         "ControlError", "MeshError", "NoHealthyUpstream", "NotReady", "OutboundBlocked", "Overflow", "PoolTimeout",
         "RateLimited", "RequestError", "RouteError", "RouteNotFound", "TargetUnknown", "TimeoutExceeded", "TimeoutName", "TlsFailed",
         "UpstreamError", "UpstreamProtocolError",
@@ -27,7 +27,7 @@ PUBLIC = {
         "Admitted", "AsyncExchange", "Authorization", "CallRecord", "Connection", "Exchange", "Explanation", "FilterTrial",
         "GrpcCall", "GrpcClient", "GrpcServing", "GrpcTry", "HANDSHAKE_TIMEOUT", "Listening", "NotAdmitted", "OpenTry",
         "Overrides", "Peer", "Refusal", "Request", "RequestContext", "RouteAnswers", "RuleTrial", "ServerRequest",
-        "ServerTlsTransport", "Serving", "SpiffeId", "Timeouts", "TraceContext", "TrustBundles", "admit", "authority_of",
+        "ServerTlsTransport", "Serving", "SpiffeId", "Stay", "Timeouts", "TraceContext", "TrustBundles", "admit", "authority_of",
         "authorize", "certified_for", "code_of_status", "connection_of", "explain", "headers_of", "is_method", "svid_of",
     ],
     "meshlib.testing": ["DEFAULT_RETRY", "FakeClock", "StaticControl", "service", "snapshot", "static_mesh"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from meshlib.lowlevel import Stay
+
 CONNECTION = "meshlib.connection"
 """Key in ``scope["state"]`` of the `meshlib.lowlevel.Connection`; no client can write there."""
 
@@ -50,6 +52,17 @@ def closing(send: Send) -> Send:
         if message["type"] == "http.response.start":
             kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
             message = {**message, "headers": [*kept, CLOSE]}
+        return send(message)
+
+    return sending
+
+
+def leaving(send: Send, stay: Stay) -> Send:
+    """`send`, telling the limits of what is in the application that the answer begins."""
+
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] in _ANSWERS:
+            stay.end()
         return send(message)
 
     return sending

@@ -37,17 +37,19 @@ def wrapped(gate: Gate, method: str, handler: Any) -> Any:
     deserializer = handler.request_deserializer
     if not handler.request_streaming:
         parse, deserializer = deserializer or _as_it_is, None
-    wrap = _generator if inspect.isasyncgenfunction(behaviour) else _coroutine
     make = getattr(grpc, f"{kind}_rpc_method_handler")
-    return make(wrap(gate, method, behaviour, parse), deserializer, handler.response_serializer)
+    if inspect.isasyncgenfunction(behaviour):
+        return make(_generator(gate, method, behaviour, parse), deserializer, handler.response_serializer)
+    run = _coroutine(gate, method, behaviour, parse, streams=kind != "unary_unary")
+    return make(run, deserializer, handler.response_serializer)
 
 
-def _coroutine(gate: Gate, method: str, behaviour: Behaviour, parse: Parse | None) -> Behaviour:
+def _coroutine(gate: Gate, method: str, behaviour: Behaviour, parse: Parse | None, *, streams: bool) -> Behaviour:
     """One response, or a stream of them that it writes by itself."""
 
     @functools.wraps(behaviour)
     async def run(request: Any, context: Any) -> Any:
-        serving, seen = await _admit(gate, method, context, None if parse is None else request)
+        serving, seen = await _admit(gate, method, context, None if parse is None else request, streams=streams)
         with serving:
             response = await behaviour(request if parse is None else await _parsed(parse, request, context), seen)
             if seen.unsent:
@@ -60,7 +62,7 @@ def _coroutine(gate: Gate, method: str, behaviour: Behaviour, parse: Parse | Non
 def _generator(gate: Gate, method: str, behaviour: Behaviour, parse: Parse | None) -> Behaviour:
     @functools.wraps(behaviour)
     async def run(request: Any, context: Any) -> AsyncIterator[Any]:
-        serving, seen = await _admit(gate, method, context, None if parse is None else request)
+        serving, seen = await _admit(gate, method, context, None if parse is None else request, streams=True)
         with serving:
             async for response in behaviour(request if parse is None else await _parsed(parse, request, context), seen):
                 if seen.unsent:
@@ -78,14 +80,16 @@ def _unknown(gate: Gate, method: str) -> Behaviour:
     return run
 
 
-async def _admit(gate: Gate, method: str, context: Any, message: bytes | None) -> tuple[Serving, Seen]:
+async def _admit(
+    gate: Gate, method: str, context: Any, message: bytes | None, *, streams: bool = False
+) -> tuple[Serving, Seen]:
     """As `_grpc_handlers._admit`."""
     try:
         serving = gate.begin(method, context)
         while serving.pending is not None:
             body = framed(message) if message is not None and serving.wanted_body else b""
             await serving.acheck(body, complete=message is not None)
-        return serving, gate.admitted(serving, context)
+        return serving, gate.admitted(serving, context, streams=streams)
     except Refused as refused:
         await context.abort(refused.code, refused.details, refused.metadata)
         raise AssertionError("abort raises") from refused

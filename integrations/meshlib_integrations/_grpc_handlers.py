@@ -46,7 +46,7 @@ def _single(gate: Gate, method: str, behaviour: Behaviour, parse: Callable[[byte
 
     @functools.wraps(behaviour)
     def run(request: Any, context: Any) -> Any:
-        serving, seen = _admit(gate, method, context, None if parse is None else request)
+        serving, seen = _admit(gate, method, context, None if parse is None else request, streams=parse is None)
         with serving:
             response = behaviour(request if parse is None else _parsed(parse, request, context), seen)
             if seen.unsent:
@@ -59,7 +59,7 @@ def _single(gate: Gate, method: str, behaviour: Behaviour, parse: Callable[[byte
 def _streaming(gate: Gate, method: str, behaviour: Behaviour, parse: Callable[[bytes], Any] | None) -> Behaviour:
     @functools.wraps(behaviour)
     def run(request: Any, context: Any) -> Iterator[Any]:
-        serving, seen = _admit(gate, method, context, None if parse is None else request)
+        serving, seen = _admit(gate, method, context, None if parse is None else request, streams=True)
         with serving:
             for response in behaviour(request if parse is None else _parsed(parse, request, context), seen):
                 if seen.unsent:
@@ -78,13 +78,13 @@ def _unknown(gate: Gate, method: str) -> Behaviour:
     return run
 
 
-def _admit(gate: Gate, method: str, context: Any, message: bytes | None) -> tuple[Serving, Seen]:
+def _admit(gate: Gate, method: str, context: Any, message: bytes | None, *, streams: bool = False) -> tuple[Serving, Seen]:
     """`message` None: requests are streamed; an authorizer sees nothing of them.  Ends the call if it is not let in."""
     try:
         serving = gate.begin(method, context)
         while serving.pending is not None:
             serving.check(framed(message) if message is not None and serving.wanted_body else b"", complete=message is not None)
-        return serving, gate.admitted(serving, context)
+        return serving, gate.admitted(serving, context, streams=streams)
     except Refused as refused:
         _abort(context, refused)
 

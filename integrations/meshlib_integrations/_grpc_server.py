@@ -73,10 +73,15 @@ class Gate:
         request = ServerRequest("POST", method.encode("ascii"), headers, http_version="2", connection=connection, grpc=True)
         return mesh.serve(request)
 
-    def admitted(self, serving: Serving, context: Any) -> Seen:
-        """What the application gets in the place of gRPC's context.  Raises Refused."""
+    def admitted(self, serving: Serving, context: Any, *, streams: bool = False) -> Seen:
+        """What the application gets in the place of gRPC's context.  `streams`: how long it lasts is no matter of load.
+
+        Raises Refused.
+        """
         if serving.refusal is not None:
             raise _refused(serving.refusal)
+        if streams and serving.stay is not None:
+            serving.stay.end(sampled=False)
         remaining = context.time_remaining()
         if remaining is not None and remaining < _LONGEST:
             deadline, until = serving.context.deadline, time.monotonic() + remaining

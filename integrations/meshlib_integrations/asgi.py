@@ -30,6 +30,7 @@ from meshlib_integrations._asgi import (
     Send,
     adding,
     closing,
+    leaving,
     setting,
 )
 from meshlib_integrations._asking import asked
@@ -99,6 +100,8 @@ class MeshMiddleware:
             send = setting(send, inspection.response_set)
         if serving.close and _has_connection(scope):
             send = closing(send)
+        if serving.stay is not None:
+            send = leaving(send, serving.stay)
         with serving:
             await self.app(scope, receive, send)
 

@@ -125,6 +125,8 @@ class MeshMiddleware:
         mesh, inspection = self.mesh, serving.inspection
 
         def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
+            if serving.stay is not None:
+                serving.stay.end()
             if mesh.draining or (admitted is not None and time.monotonic() >= admitted.until):
                 headers = [pair for pair in headers if pair[0].lower() != "connection"] + _closing(environ, start_response)
             if inspection is not None and inspection.response_headers:
