@@ -197,6 +197,7 @@ class Requests:
                 headers=dict(ask.headers),
                 data=ask.content if isinstance(ask.content, bytes) else iter(ask.content),
                 timeout=(ask.timeout.connect, ask.timeout.read),
+                allow_redirects=False,  # as httpx
             )
         raw = response.raw
         headers = [(name, value) for name, value in raw.headers.iteritems()]

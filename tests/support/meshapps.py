@@ -7,6 +7,7 @@
     GET  /stream            the context again, read while the body is made
     GET  /slow?seconds=S    200 after S seconds
     GET  /drain             begins to drain
+    GET  /cors/own          says of itself that any origin may read it; browsers are told something else below /cors
 
 Anything else is echoed too.  The mesh is a static one that writes what it is told into the file EVENTS_FILE.
 """
@@ -25,6 +26,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from meshlib import Mesh, RequestContext, carried, current_request
+from meshlib.model.cors import Cors, CorsPolicy, CorsRoute
+from meshlib.model.listener import InboundListener
+from meshlib.model.route import PathMatch, RouteMatch, StringMatch
+from meshlib.model.snapshot import Snapshot
 from meshlib.testing import StaticControl
 from meshlib_integrations.asgi import MeshMiddleware as AsgiMiddleware
 from meshlib_integrations.wsgi import MeshMiddleware as WsgiMiddleware
@@ -55,7 +60,13 @@ def note(event: str) -> None:
             events.write(f"{os.getpid()} {event}\n")
 
 
-mesh = Mesh.from_env(control=RecordingControl(), service="tests")
+BROWSERS = CorsRoute(
+    RouteMatch(PathMatch("separated", "/cors")),
+    CorsPolicy((StringMatch("exact", "https://a.test"),), methods="GET,DELETE", exposed="x-seen"),
+)
+LISTENER = InboundListener("all ports", 1, filters=(Cors((BROWSERS,)),))
+
+mesh = Mesh.from_env(control=RecordingControl(Snapshot(allow_any=True, inbound={LISTENER.port: LISTENER})), service="tests")
 
 
 def described(context: RequestContext | None) -> bytes:
@@ -111,7 +122,8 @@ async def _http(scope: Message, receive: Receive, send: Send) -> None:
         message = await receive()
         length += len(message.get("body", b""))
         more = message.get("more_body", False)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    own = [(b"Access-Control-Allow-Origin", b"*")] if scope["path"] == "/cors/own" else []
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json"), *own]})
     match scope["path"]:
         case "/stream":
             for _ in range(3):
@@ -164,7 +176,8 @@ def wsgi_application(environ: Message, start_response: Callable[..., Any]) -> It
             body = _echo(
                 environ["REQUEST_METHOD"], (path, path + ("?" + query_string if query_string else "")), headers, length
             )
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    own = [("Access-Control-Allow-Origin", "*")] if environ["PATH_INFO"] == "/cors/own" else []
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *own])
     return _Whole(body)
 
 
