@@ -22,6 +22,11 @@ from tests.support.control_plane import ControlPlane, until
 pytestmark = pytest.mark.envoy
 
 NAMES = tuple(f"carts-{letter}" for letter in "abcde")
+ZONED = {"us-east/a": 2, "us-east/b": 4, "us-east/c": 2}
+"""How many instances the service that is called by zones has in each."""
+CALLERS = {"us-east/a": 2, "us-east/b": 2, "us-east/c": 1}
+"""And the calling service."""
+OWN = "outbound|80||web.default.svc.cluster.local"
 LOCALITY = "us-east/a"
 
 RULES = """
@@ -38,6 +43,7 @@ POLICIES = {
     "by-cookie": "{loadBalancer: {consistentHash: {httpCookie: {name: user}, ringHash: {minimumRingSize: 64}}}}",
     "by-made-cookie": f"{{loadBalancer: {{consistentHash: {{httpCookie: {COOKIE}}}}}}}",
     "near": "{outlierDetection: {}, loadBalancer: {simple: ROUND_ROBIN}}",
+    "zoned": "{loadBalancer: {zoneAwareLbSetting: {}}}",
     "chosen": "{loadBalancer: {localityLbSetting: {distribute: [{from: us-east/*, to: {us-east/b: 70, eu-west: 30}}]}}}",
 }
 PLACES = ("us-east/a", "us-east/a", "us-east/b", "eu-west/a", "eu-west/a")
@@ -49,7 +55,19 @@ def state(servers: dict[str, backends.Backend]) -> World:
         for name, place, weight in zip(NAMES, PLACES, (1, 2, 1, 3, 1), strict=True)
     ]
     rules = "".join(RULES % {"name": name, "policy": policy} for name, policy in POLICIES.items())
-    return world(rules, services=[registered(name, *instances) for name in POLICIES])
+    zoned = [
+        Instance(name, "127.0.0.1", server.port, locality=name[:-2]) for name, server in servers.items() if name not in NAMES
+    ]
+    web = [
+        Instance(f"{place}-{number}", f"10.0.0.{number}", 80, locality=place) for number, place in enumerate(spread(CALLERS))
+    ]
+    services = [registered(name, *(zoned if name == "zoned" else instances)) for name in POLICIES]
+    return world(rules, services=[*services, registered("web", *web)])
+
+
+def spread(counts: dict[str, int]) -> list[str]:
+    """Each place as often as it counts."""
+    return [place for place, count in counts.items() for _ in range(count)]
 
 
 @dataclass
@@ -73,14 +91,19 @@ class Sides:
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
-    with backends.running(NAMES) as servers, ControlPlane(compile_with=AnyPort()) as control:
+    zoned = [f"{place}-{number}" for number, place in enumerate(spread(ZONED))]
+    with backends.running([*NAMES, *zoned]) as servers, ControlPlane(compile_with=AnyPort()) as control:
         control.publish(state(servers))
         bootstrap = envoy.ads_bootstrap(control.port)
         region, zone = LOCALITY.split("/")
         bootstrap["node"]["locality"] = {"region": region, "zone": zone}
+        # What Envoy needs to know for zone awareness: the instances of the service that it stands beside.
+        eds = {"eds_config": {"ads": {}, "resource_api_version": "V3"}, "service_name": OWN}
+        bootstrap["static_resources"]["clusters"].append({"name": "own", "type": "EDS", "eds_cluster_config": eds})
+        bootstrap["cluster_manager"] = {"local_cluster_name": "own"}
         folder: Path = tmp_path_factory.mktemp("envoy")
         with (
-            Mesh(control=control.address, locality=LOCALITY, insecure_dev=True) as mesh,
+            Mesh(control=control.address, service="web", locality=LOCALITY, insecure_dev=True) as mesh,
             envoy.running(bootstrap, folder) as process,
             httpx.Client(trust_env=False, timeout=20.0) as client,
         ):
@@ -145,3 +168,12 @@ def test_both_go_where_the_distribution_sends_them(sides: Sides) -> None:
         found = Counter(call("chosen") for _ in range(200))
         assert found.keys() <= {"carts-c", "carts-d", "carts-e"}
         assert 114 <= found["carts-c"] <= 166, found
+
+
+def test_both_keep_calls_in_their_zone_as_far_as_it_has_room(sides: Sides) -> None:
+    """Two fifths of the callers have a quarter of the endpoints: five of eight calls stay, two go to b, one to c."""
+    until(lambda: Counter(sides.through_mesh("zoned")[:-2] for _ in range(40))["us-east/a"] > 18, "the own service's instances")
+    for call in (sides.through_mesh, sides.through_envoy):
+        found = Counter(call("zoned")[:-2] for _ in range(600))
+        assert 327 <= found["us-east/a"] <= 423, found  # 375, four standard deviations either way
+        assert found["us-east/b"] > found["us-east/c"] > 30, found
