@@ -41,6 +41,7 @@ POLICIES = {
     "by-header": "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}",
     "by-query": "{loadBalancer: {consistentHash: {httpQueryParameterName: user, maglev: {tableSize: 5003}}}}",
     "by-cookie": "{loadBalancer: {consistentHash: {httpCookie: {name: user}, ringHash: {minimumRingSize: 64}}}}",
+    "by-source": "{loadBalancer: {consistentHash: {useSourceIp: true}}}",
     "by-made-cookie": f"{{loadBalancer: {{consistentHash: {{httpCookie: {COOKIE}}}}}}}",
     "near": "{outlierDetection: {}, loadBalancer: {simple: ROUND_ROBIN}}",
     "zoned": "{loadBalancer: {zoneAwareLbSetting: {}}}",
@@ -134,6 +135,11 @@ def test_both_choose_the_same_endpoint_for_each_key(sides: Sides, host: str) -> 
     theirs = [sides.through_envoy(host, path, **headers) for path, headers in cases]
     assert ours == theirs
     assert set(ours) == set(NAMES)
+
+
+def test_both_keep_a_process_at_one_endpoint(sides: Sides) -> None:
+    """By its address, which is the same for both."""
+    assert len({call("by-source") for call in (sides.through_mesh, sides.through_envoy) for _ in range(5)}) == 1
 
 
 def test_both_make_a_cookie_and_keep_to_it(sides: Sides) -> None:

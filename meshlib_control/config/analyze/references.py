@@ -128,10 +128,11 @@ def _check_rule(resource: ConfigResource, land: Landscape) -> Iterator[Problem]:
 
 
 def _check_rules_of_one_host(land: Landscape) -> Iterator[Issue]:
-    first: dict[tuple[str, str], ConfigResource] = {}
+    first: dict[tuple[object, ...], ConfigResource] = {}
     for resource in land.destination_rules:
-        host = land.rule_host(resource)
-        older = first.setdefault((resource.key.namespace, host), resource)
+        host, chosen = land.rule_host(resource), resource.spec.workload_selector
+        callers = frozenset(chosen.match_labels.items()) if chosen is not None else None  # each selector is a rule of its own
+        older = first.setdefault((resource.key.namespace, host, callers), resource)
         if older is not resource and land.share_callers(older, resource):
             lost = _lost(older.spec, resource.spec)
             message = f"{older.key} is about {host} too and goes before this one: {lost}"

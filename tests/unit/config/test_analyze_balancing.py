@@ -143,3 +143,13 @@ spec: {host: carts, failureRateEjection: {}}
     text = rule(f"{{{LOCAL}, portLevelSettings: [{{port: {{number: 80}}, {LOCAL}}}]}}")
     assert [code for code, _ in fields(text)] == ["MSH0351", "MSH0351"]
     assert fields(text, watching) == []
+
+
+def test_a_rule_for_certain_callers_does_not_compete_with_that_for_all() -> None:
+    general = rule("{loadBalancer: {simple: RANDOM}}")
+    special = general.replace("name: carts", "name: batch").replace(
+        "host: carts", "host: carts, workloadSelector: {matchLabels: {app: x}}"
+    )
+    again = special.replace("name: batch", "name: again")
+    assert codes(analyze(loaded(general, special))) == []
+    assert codes(analyze(loaded(general, special, again))) == ["MSH0205"]
