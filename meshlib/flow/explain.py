@@ -162,6 +162,7 @@ def describe_changes(route: Route, call: Call) -> str:
         parts.append(f"{fault.delay_fraction:.2%} of calls are delayed by {fault.delay:g}s")
     if fault is not None and fault.abort_fraction:
         parts.append(f"{fault.abort_fraction:.2%} of calls are aborted")
+    parts += [f"{mirror.fraction:.2%} of calls are copied to {mirror.cluster}" for mirror in action.mirrors]
     return ", ".join(parts)
 
 

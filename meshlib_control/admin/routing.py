@@ -50,7 +50,8 @@ def describe_action(route: Route) -> str:
     """Where it goes: ``90 % cluster, 10 % cluster``, a redirect or an answer."""
     kind = route.WhichOneof("action")
     if kind == "route":
-        return _forward(route.route)
+        copies = "".join(f", copied to {policy.cluster}" for policy in route.route.request_mirror_policies)
+        return f"{_forward(route.route)}{copies}"
     if kind == "direct_response":
         return f"answer {route.direct_response.status}"
     if kind == "redirect":

@@ -49,7 +49,7 @@ class HTTPMatchRequest(Element, frozen=True):
     source_namespace: str | None = None
     """Namespace that the calling workload must be in."""
     stat_prefix: str | None = None
-    """A prefix of proxy statistics."""
+    """A prefix of Envoy's statistics for the route."""
 
 
 class HeaderOperations(Element, frozen=True):
@@ -182,7 +182,7 @@ class FaultDelay(Element, frozen=True):
     exponential_delay: Duration | None = None
     """Not implemented by Istio either."""
     percentage: Percent | None = None
-    """Which share of the requests."""
+    """Which share of the requests: none unless given."""
 
 
 class FaultAbort(Element, frozen=True):
@@ -197,7 +197,7 @@ class FaultAbort(Element, frozen=True):
     http2_error: str | None = field(name="http2Error", default=None)
     """Not implemented by Istio either."""
     percentage: Percent | None = None
-    """Which share of the requests."""
+    """Which share of the requests: none unless given."""
 
 
 class HTTPFaultInjection(Element, frozen=True):
@@ -215,7 +215,7 @@ class HTTPMirrorPolicy(Element, frozen=True):
     destination: Destination
     """Where the copies go."""
     percentage: Percent | None = None
-    """Which share of the requests."""
+    """Which share of the requests: all unless given."""
 
 
 class CorsPolicy(Element, frozen=True):
@@ -253,7 +253,8 @@ class HTTPRoute(Element, frozen=True):
     direct_response: HTTPDirectResponse | None = None
     """Answer with a fixed response."""
     delegate: Delegate | None = None
-    """Take the routes from another VirtualService."""
+    """Take the rules from a VirtualService without hosts, one level deep. They hold within this rule's `match`, and for what
+    they do not say this rule holds."""
     rewrite: HTTPRewrite | None = None
     """Change path or host before forwarding."""
     timeout: Duration | None = None
@@ -263,17 +264,18 @@ class HTTPRoute(Element, frozen=True):
     fault: HTTPFaultInjection | None = None
     """Failures made on purpose."""
     mirror: Destination | None = None
-    """Where copies of the requests go."""
+    """Where copies of the requests go, whose answers are thrown away."""
     mirror_percent: UInt32 | None = None
     """Superseded by `mirrorPercentage`."""
     mirror_percent_snake: UInt32 | None = field(name="mirror_percent", default=None)
     """An old spelling of `mirrorPercent`."""
     mirror_percentage: Percent | None = None
-    """Which share of the requests is copied."""
+    """Which share of the requests is copied: all unless given."""
     mirrors: tuple[HTTPMirrorPolicy, ...] = ()
     """Several destinations of copies."""
     cors_policy: CorsPolicy | None = None
-    """Cross-origin resource sharing."""
+    """How browsers on other origins are answered. The workloads of the service do it: preflights before any policy, and never
+    by the application."""
     headers: Headers | None = None
     """Header changes for all destinations of the rule."""
 

@@ -52,6 +52,7 @@ route { weighted_clusters { clusters { name: "a" weight { value: 3 } } clusters 
     [
         ('route { cluster: "c" }', "c"),
         (SPLIT, "75 % a, 25 % b"),
+        ('route { cluster: "c" request_mirror_policies { cluster: "m" } }', "c, copied to m"),
         ("direct_response { status: 404 }", "answer 404"),
         ('redirect { host_redirect: "other" path_redirect: "/x" }', "redirect to other/x"),
         ("non_forwarding_action {}", "pass on to the application"),
