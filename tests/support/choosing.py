@@ -140,7 +140,8 @@ def answers(port: int, requests: Sequence[Request]) -> list[tuple[bytes, str]]:
 
 async def _answers(port: int, requests: Sequence[Request]) -> list[tuple[bytes, str]]:
     parts = [requests[start::CONNECTIONS] for start in range(CONNECTIONS)]
-    found = await asyncio.gather(*(_converse(port, part) for part in parts if part))
+    async with asyncio.timeout(90):
+        found = await asyncio.gather(*(_converse(port, part) for part in parts if part))
     merged: list[tuple[bytes, str]] = [(b"", "")] * len(requests)
     for start, part in enumerate(found):
         merged[start::CONNECTIONS] = part
@@ -158,7 +159,7 @@ async def _converse(port: int, requests: Sequence[Request]) -> list[tuple[bytes,
     sending = asyncio.create_task(send())
     found = []
     for _ in requests:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         found.append((head, (await reader.readexactly(length)).decode()))
     await sending
