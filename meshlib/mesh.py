@@ -52,6 +52,7 @@ class Mesh:
         protocol: str = "http",
         instance: str = "",
         weight: int = 1,
+        group: str = "",
         drain_seconds: float = 1.0,
         token_file: str = "",
         ca: str = "",
@@ -66,7 +67,8 @@ class Mesh:
 
         `control` is the control service's ``host:port`` (several: comma-separated), or a source of snapshots of one's own
         (`meshlib.testing`).  `service` and `port` announce what the process serves once it serves it; without them it only
-        calls.  `service_port` is the port that callers name (80 unless given), `drain_seconds` the time that callers are given
+        calls.  `service_port` is the port that callers name (80 unless given), `group` the WorkloadGroup whose template holds
+        for this process, `drain_seconds` the time that callers are given
         to learn that this process is about to go.
 
         `token_file` holds what proves who this process is: a join token, or a JWT of an issuer that the control service trusts.
@@ -89,6 +91,7 @@ class Mesh:
             protocol=protocol,
             instance=instance,
             weight=weight,
+            group=group,
             drain_seconds=drain_seconds,
             token_file=token_file,
             ca=ca,

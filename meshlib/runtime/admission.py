@@ -50,7 +50,8 @@ class _Place:
 class RequestLimits:
     """The limits of one port (`flow.admission.Admission`).  They may be changed while requests are under way.
 
-    `active`: requests in the application that have a connection each; `streams`: those that share some; `pending`: those that wait for it; `overflow`: how many were sent away, ever
+    `active`: requests in the application that have a connection each; `streams`: those that share some; `pending`: those that
+    wait; `overflow`: how many were sent away, ever
     (Envoy: ``upstream_rq_active``, ``upstream_rq_pending_active``, ``upstream_rq_pending_overflow`` of an inbound cluster).
     """
 

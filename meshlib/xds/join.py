@@ -77,6 +77,10 @@ def join(resources: Resources, roots: Roots, previous: Snapshot) -> Joined:
             listeners.add(authority)
             absent[authority] = previous.absent.get(authority) or _reason(LISTENER, authority, state)
             continue
+        if state is not None and _is_outside(state.value):
+            listeners.add(authority)
+            absent[authority] = f"LDS {authority}: a Sidecar keeps it from this process"
+            continue
         before = previous.targets.get(authority)
         match _target(run, authority, before):
             case Target() as target:
@@ -119,6 +123,13 @@ def _find(run: _Pass, type_url: str, name: str) -> object:
     if state.status is Status.REQUESTED:
         return None
     return _Absent(_reason(type_url, name, state), denied=type_url == LISTENER and state.status is Status.DOES_NOT_EXIST)
+
+
+def _is_outside(listener: object) -> bool:
+    """Whether a host is explicitly none of this process's mesh: its listener is that of hosts outside."""
+    if not isinstance(listener, Listener) or listener.route_config is None:
+        return False
+    return listener.route_config.name == VIRTUAL_OUTBOUND
 
 
 def _reason(type_url: str, name: str, state: ResourceState) -> str:

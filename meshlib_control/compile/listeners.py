@@ -16,7 +16,8 @@ from meshlib_control.compile.names import HTTP_PROXY, INBOUND_PREFIX, VIRTUAL_OU
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.routes import outside_host, route_names, virtual_host
-from meshlib_control.compile.view import called
+from meshlib_control.compile.services import port_of
+from meshlib_control.compile.view import called, egress_of
 from meshlib_control.compile.world import World
 
 PROXY_ADDRESS: Final = "127.0.0.1"
@@ -54,7 +55,7 @@ def listener(world: World, scope: Scope, name: str) -> listener_pb2.Listener | N
         return _outside(world, scope)
     routes = _route_name(world, scope, name)
     if routes is None:
-        return None
+        return _hidden(world, scope, name) if scope.flavour == "meshlib" else None
     manager = _manager(name, faults=scope.flavour == "grpc")
     if scope.flavour == "meshlib" and world.settings.path_normalization != DEFAULT_NORMALIZATION:
         set_normalization(manager, world.settings.path_normalization)
@@ -84,6 +85,22 @@ def _route_name(world: World, scope: Scope, authority: str) -> str | None:
         if virtual_host(world, scope, host, port) is not None:
             return with_port(host, port)
     return None
+
+
+def _hidden(world: World, scope: Scope, authority: str) -> listener_pb2.Listener | None:
+    """Of a host that exists, and that a Sidecar keeps from the scope: what holds for outside hosts holds for it.
+
+    Said, and not left out: what once was there and is left out may be missing by accident, so clients keep it.
+    """
+    asked = split_authority(authority, _DEFAULT_PORT)
+    if asked is None or egress_of(world, scope) is None:
+        return None
+    service = world.services.called(asked[0], scope.namespace)
+    if service is None or port_of(service, asked[1]) is None:
+        return None
+    result = _outside(world, scope)
+    result.name = authority
+    return result
 
 
 def _outside(world: World, scope: Scope) -> listener_pb2.Listener:

@@ -138,7 +138,8 @@ class ControlPlane:
             self._compiler, self.world, debounce=Debounce(0.01, 0.1), settle=self.settle, empty=self.empty
         )
         async with self._service:
-            server = GrpcServer([self._service.handler(), RegistryService(self.registrations).handler()])
+            registry = RegistryService(self.registrations, groups=lambda *key: self.world.workload_groups.find(*key))
+            server = GrpcServer([self._service.handler(), registry.handler()])
             self.port = await server.start(f"127.0.0.1:{self.port}")
             started.set()
             await self._stop.wait()

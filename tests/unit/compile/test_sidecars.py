@@ -52,9 +52,16 @@ def seen(built: World, namespace: str = "prod-us1", **labels: str) -> list[str]:
 
 
 def listeners(built: World, *names: str, namespace: str = "prod-us1", flavour: Flavour = "meshlib", **labels: str) -> list[str]:
-    """Those of the names that have a listener."""
+    """Those of the names that have a listener of their own."""
     scope = scope_of(built, Node(flavour=flavour, namespace=namespace, labels=labels))
-    return list(generate(built, scope, LISTENER, names))
+    return [name for name, found in generate(built, scope, LISTENER, names).items() if not is_outside(found)]
+
+
+def is_outside(found: object) -> bool:
+    """Whether a listener says that its host is none of the mesh."""
+    assert isinstance(found, listener_pb2.Listener)
+    manager = listener_pb2.HttpConnectionManager.FromString(found.api_listener.api_listener.value)
+    return manager.route_config.name == VIRTUAL_OUTBOUND
 
 
 ALL = ["db", "pay", "ratings", "users"]
@@ -130,6 +137,14 @@ def test_what_is_not_seen_has_no_listener_by_any_name(flavour: Flavour) -> None:
     scoped = world(sidecar("default", egress="[{hosts: ['./*']}]"), services=SERVICES)
     assert listeners(open_world, *names, flavour=flavour) == list(names)
     assert listeners(scoped, *names, flavour=flavour) == ["ratings:9080"]
+
+
+def test_a_process_of_meshlib_is_told_what_it_does_not_see() -> None:
+    """What was there and is merely gone it would keep; what nobody knows has no listener at all."""
+    scoped = world(sidecar("default", egress="[{hosts: ['./*']}]"), services=SERVICES)
+    scope = scope_of(scoped, Node(namespace="prod-us1"))
+    found = generate(scoped, scope, LISTENER, ["pay.prod-apis:80", "pay.prod-apis:81", "ratings:9080", "nobody:80"])
+    assert {name: is_outside(listener) for name, listener in found.items()} == {"pay.prod-apis:80": True, "ratings:9080": False}
 
 
 @pytest.mark.parametrize("flavour", ["meshlib", "envoy", "grpc"])

@@ -25,6 +25,7 @@ EVERYTHING = {
     "MESHLIB_PROTOCOL": "http",
     "MESHLIB_INSTANCE": "reviews-1",
     "MESHLIB_WEIGHT": "3",
+    "MESHLIB_WORKLOAD_GROUP": "vms",
     "MESHLIB_DRAIN_SECONDS": "2.5",
 }
 
@@ -44,6 +45,7 @@ def test_every_variable_is_read() -> None:
         protocol="http",
         instance="reviews-1",
         weight=3,
+        group="vms",
         drain_seconds=2.5,
     )
 

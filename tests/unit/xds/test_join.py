@@ -391,3 +391,18 @@ def test_trust_changes_as_a_whole() -> None:
     assert first.trust is one
     assert server.receive((SECRET, TRUST_BUNDLE, held(TrustBundles({"td": (b"1",)})))) is first
     assert server.receive((SECRET, TRUST_BUNDLE, held(two))).trust is two
+
+
+def test_a_host_whose_listener_is_that_of_outside_hosts_is_none_of_the_mesh_any_more() -> None:
+    """Unlike one that is merely gone, which is kept."""
+    outside = RouteConfig(VIRTUAL_OUTBOUND, (VirtualHost("block_all", ("*",), ()),))
+    control = Control()
+    control.receive(
+        (LISTENER, AUTHORITY, held(Listener(AUTHORITY, route_config=routing("c")))),
+        (CLUSTER, "c", held(Cluster("c", Discovery.STATIC))),
+    )
+    assert AUTHORITY in control.joined.snapshot.targets
+    snapshot = control.receive((LISTENER, AUTHORITY, held(Listener(AUTHORITY, route_config=outside))))
+    assert AUTHORITY not in snapshot.targets
+    assert "Sidecar" in snapshot.absent[AUTHORITY]
+    assert AUTHORITY in control.joined.wanted[LISTENER]  # it may come back
