@@ -25,6 +25,7 @@ from meshlib.xds.proto import (
     listener_pb2,
     rate_limit_pb2,
     rbac_pb2,
+    resilience_pb2,
     route_pb2,
     tls_pb2,
 )
@@ -50,7 +51,7 @@ _MODULES: Final = (
     jwt_pb2,
     ext_authz_pb2,
 )
-_OWN_MODULES: Final = (rate_limit_pb2, inbound_limits_pb2)
+_OWN_MODULES: Final = (rate_limit_pb2, inbound_limits_pb2, resilience_pb2)
 _KINDS: Final[dict[str, type[Message]]] = {
     PREFIX + envoy: getattr(module, name)
     for name, envoy in ENVOY_NAMES.items()

@@ -22,7 +22,7 @@ CASES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 IDENTITIES = frozenset({"mtls"})
 """Cases of a mesh with identities.  The others show what it is like without."""
 
-SERVING = IDENTITIES | {"sidecar"}
+SERVING = IDENTITIES | {"sidecar", "resilience"}
 """Cases where the node serves ports."""
 
 SERVICES = {"cors": "reviews"}
