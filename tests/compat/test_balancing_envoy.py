@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -79,6 +80,9 @@ POLICIES: dict[str, Sequence[Document]] = {
     "query": ({"query_parameter": {"name": "q"}},),
     "cookie": ({"cookie": {"name": "sess"}},),
     "made": ({"cookie": {"name": "sess", "ttl": "60s", "path": "/p"}},),
+    "attributed": (
+        {"cookie": {"name": "sess", "ttl": "0s", "attributes": [{"name": "SameSite", "value": "Strict"}, {"name": "Secure"}]}},
+    ),
     "source": ({"connection_properties": {"source_ip": True}},),
     "path": ({"header": {"header_name": ":path"}},),
     "authority": ({"header": {"header_name": ":authority"}},),
@@ -161,15 +165,16 @@ def test_all_sources_of_hashes(hashes: Sides, path: str) -> None:
     assert differences(hashes, some_requests(path, 200)) == []
 
 
-def test_a_missing_cookie_is_made_as_by_envoy(hashes: Sides) -> None:
+@pytest.mark.parametrize("path", ["made", "attributed"])
+def test_a_missing_cookie_is_made_as_by_envoy(hashes: Sides, path: str) -> None:
     """Its value is each side's own; what both do with it is the same."""
-    (head, letter), *_ = choosing.answers(hashes.port, [("/made", [])])
-    (line,) = [line for line in head.decode().split("\r\n") if line.lower().startswith("set-cookie: ")]
-    name, _, rest = line.partition(": ")[2].partition("=")
-    value, _, attributes = rest.partition(";")
-    assert (name, attributes) == ("sess", " Max-Age=60; Path=/p; HttpOnly")
-    assert len(value) == 18
-    assert hashes.ours.choose(("/made", [("cookie", f"sess={value}")])) == letter
+    ((head, letter),) = choosing.answers(hashes.port, [(f"/{path}", [])])
+    (theirs,) = [line.partition(": ")[2] for line in head.decode().split("\r\n") if line.lower().startswith("set-cookie: ")]
+    (ours,) = hashes.ours.cookies((f"/{path}", []))
+    value = re.compile("[0-9a-f]{16}")
+    assert value.sub("", theirs) == value.sub("", ours) != theirs
+    sent: Request = (f"/{path}", [("cookie", theirs.partition(";")[0])])
+    assert hashes.ours.choose(sent) == letter
 
 
 @pytest.mark.parametrize("path", ["altered", "moved", "renamed"])

@@ -18,6 +18,7 @@ from meshlib.flow.client import client_flow
 from meshlib.flow.commands import Attempt, Sleep
 from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
+from meshlib.flow.served import Served
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
 from meshlib.model.cluster import Cluster
@@ -197,6 +198,14 @@ class Chooser:
 
     def choose(self, request: Request) -> str:
         """The letter of the endpoint, the last one if there are several tries."""
+        return self._call(request)[0]
+
+    def cookies(self, request: Request) -> list[str]:
+        """What the response sets."""
+        headers = self._call(request)[1].headers or ()
+        return [value.decode() for name, value in headers if name == b"set-cookie"]
+
+    def _call(self, request: Request) -> tuple[str, Served]:
         target, headers = request
         call = Call("GET", "reviews:80", target, [(name.encode(), value.encode()) for name, value in headers], host="reviews")
         flow = client_flow(call, self._destination, CallRecord("reviews:80", 0.0), self.rng)
@@ -210,8 +219,9 @@ class Chooser:
                 assert isinstance(command, Attempt)
                 letter = self._letters[command.host.endpoint.port]
                 command = flow.send(Outcome(0.0, status=status_of(letter), complete=True))
-        except StopIteration:
-            return letter
+        except StopIteration as stop:
+            served: Served = stop.value
+            return letter, served
 
 
 def _bytes(kind: str, document: Document) -> bytes:
