@@ -48,7 +48,7 @@ def affected(old: World, new: World) -> Affected:
 def _concerned(old: World, new: World, host: str) -> Iterator[Service]:
     """Services that have instances of a host of the catalog: its own, and those of ServiceEntries that select some."""
     yield from (service for service in new.services.hosts.get(host, ()) if service.source != "config")
-    for namespace, name in new.routing.selection.choosing(host, old.instances, new.instances):
+    for namespace, name in new.routing.selection.changed(host, old.instances, new.instances):
         yield from (
             service
             for service in new.services.hosts.get(name, ())

@@ -33,14 +33,15 @@ class Selection:
         hosts = self._hosts.get(key[0], ())
         return tuple(one for host in hosts for one in instances.get(host, ()) if _is_chosen(one, selectors))
 
-    def choosing(self, host: str, *before_and_after: Instances) -> Iterator[ServiceKey]:
-        """The ServiceEntries that choose some instance of a host of the catalog, in any of several states of it."""
+    def changed(self, host: str, before: Instances, after: Instances) -> Iterator[ServiceKey]:
+        """The ServiceEntries that have something else of a host of the catalog after than before."""
         owner = self._owner.get(host)
         if owner is None:
             return
-        instances = [one for state in before_and_after for one in state.get(host, ())]
+        states = [state.get(host, ()) for state in (before, after)]
         for key, selectors in self._selectors.items():
-            if key[0] == owner and any(_is_chosen(one, selectors) for one in instances):
+            old, new = ([one for one in state if _is_chosen(one, selectors)] for state in states)
+            if key[0] == owner and old != new:
                 yield key
 
 
