@@ -98,7 +98,7 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
         _set_connections(result, upstream.policy.connection_pool or ConnectionPool(), upstream.port)
         _set_breakers(result, upstream.policy)
         set_outlier_detection(result, upstream.policy.outlier_detection, resilience)
-        set_health_checks(result, resilience, upstream.service.host)
+        set_health_checks(result, resilience, upstream.service.host, http2=is_http2(upstream.port))
         _set_metadata(result, upstream)
         set_resilience(result, world, scope, upstream.service)
     _set_security(result, upstream.security)

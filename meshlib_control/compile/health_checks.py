@@ -10,10 +10,15 @@ from meshlib_control.config.kinds.resilience_policy import HealthCheck, HTTPProb
 from meshlib_control.config.validate.health_checks import parse_statuses
 
 
-def set_health_checks(result: cluster_pb2.Cluster, resilience: ResiliencePolicy | None, host: str) -> None:
-    """`host`: the service's, which probes name unless they are told otherwise."""
-    if resilience is not None and result.type != cluster_pb2.Cluster.ORIGINAL_DST:  # whose endpoints nobody knows
-        for check in resilience.health_checks:
+def set_health_checks(result: cluster_pb2.Cluster, resilience: ResiliencePolicy | None, host: str, *, http2: bool) -> None:
+    """`host`: the service's, which probes name unless they are told otherwise.  `http2`: its port speaks that.
+
+    Without HTTP/2 there are no gRPC checks: Envoy refuses the cluster.
+    """
+    if resilience is None or result.type == cluster_pb2.Cluster.ORIGINAL_DST:  # whose endpoints nobody knows
+        return
+    for check in resilience.health_checks:
+        if http2 or check.grpc is None:
             _set_check(result.health_checks.add(), check, host)
 
 

@@ -142,11 +142,11 @@ class HealthCheck(Element, frozen=True):
     at_most_one: ClassVar[tuple[tuple[str, ...], ...]] = (("http", "tcp", "grpc"),)
 
     http: HTTPProbe | None = None
-    """By HTTP."""
+    """By HTTP/1.1."""
     tcp: TCPProbe | None = None
     """By TCP."""
     grpc: GRPCProbe | None = None
-    """By gRPC."""
+    """By gRPC; of ports whose protocol is `GRPC` or `HTTP2`, others are not checked then."""
     interval: Duration = 10.0
     """Time between checks of one endpoint."""
     timeout: Duration = 1.0

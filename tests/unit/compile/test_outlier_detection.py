@@ -12,6 +12,7 @@ from meshlib.model.cluster import Cluster, HttpHealthCheck, OutlierDetection, Tc
 from meshlib.xds.decode import decode
 from meshlib.xds.proto import cluster_pb2
 from meshlib.xds.types import CLUSTER
+from meshlib_control.catalog.model import Port
 from meshlib_control.compile import Flavour, Node, generate, scope_of
 from meshlib_control.compile.health_checks import set_health_checks
 from meshlib_control.compile.outlier_detection import set_outlier_detection
@@ -28,7 +29,7 @@ def compiled(rule: str = "", policy: str = "") -> cluster_pb2.Cluster:
     detection = parsed(kinds.OutlierDetection, rule) if rule else None
     resilience = parsed(ResiliencePolicy, policy) if policy else None
     set_outlier_detection(result, detection, resilience)
-    set_health_checks(result, resilience, "reviews.default.svc.cluster.local")
+    set_health_checks(result, resilience, "reviews.default.svc.cluster.local", http2=True)
     return result
 
 
@@ -185,9 +186,17 @@ CLUSTER_NAME = "outbound|80||reviews.default.svc.cluster.local"
 )
 def test_each_flavour_gets_what_it_executes(flavour: Flavour, consecutive: bool, probes: bool) -> None:
     """Clients of gRPC know rates only, and no checks."""
-    current = world(CONFIG, services=[registered("reviews")])
+    current = world(CONFIG, services=[registered("reviews", ports=(Port(80, "grpc"),))])
     message = generate(current, scope_of(current, Node(flavour=flavour)), CLUSTER, [CLUSTER_NAME])[CLUSTER_NAME]
     assert isinstance(message, cluster_pb2.Cluster)
     assert message.outlier_detection.enforcing_failure_percentage.value == 100
     assert (message.outlier_detection.consecutive_5xx.value == 2) is consecutive
     assert bool(message.health_checks) is probes
+
+
+def test_a_check_by_grpc_is_for_ports_that_speak_http2() -> None:
+    """Envoy refuses the cluster otherwise."""
+    current = world(CONFIG, services=[registered("reviews")])
+    message = generate(current, scope_of(current, Node()), CLUSTER, [CLUSTER_NAME])[CLUSTER_NAME]
+    assert isinstance(message, cluster_pb2.Cluster)
+    assert not message.health_checks
