@@ -135,7 +135,7 @@ def _world(servers: Mapping[str, backends.Backend], policy: str) -> World:
 @contextmanager
 def _running(current: World, folder: Path) -> Iterator[tuple[envoy.Envoy, ads.AdsServer]]:
     """Envoy in namespace `default` of this world, once it has taken resources of every type."""
-    scope = scope_of(current, Node(flavour="envoy", labels={"version": "v1"}, locality="us-east/a/1"))
+    scope = scope_of(current, Node(flavour="envoy", labels={"app": "web", "version": "v1"}, locality="us-east/a/1"))
 
     def resources(type_url: str, names: Collection[str] | None) -> Mapping[str, Message]:
         found = generate(current, scope, type_url, names)

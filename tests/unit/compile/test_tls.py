@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from meshlib.model.cluster import Cluster, UpstreamTls
+from meshlib.model.endpoint import Assignment
 from meshlib.xds.decode import decode
 from meshlib.xds.json import to_json
 from meshlib.xds.proto import cluster_pb2
@@ -245,8 +246,8 @@ spec: {hosts: [any.test], resolution: NONE, ports: [{number: 80, name: http}]}
 def mtls_of(current: World, flavour: Flavour = "meshlib") -> dict[str, bool]:
     found = generate(current, scope_of(current, Node(flavour=flavour)), ENDPOINTS, [NAME])[NAME]
     _, value = decode(ENDPOINTS, found.SerializeToString())
-    assert isinstance(value, tuple)
-    return {endpoint.address: endpoint.mtls for endpoint in value}
+    assert isinstance(value, Assignment)
+    return {endpoint.address: endpoint.mtls for endpoint in value.endpoints}
 
 
 PEERS = """
