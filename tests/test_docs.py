@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from meshlib.runtime.settings import from_environment
 from meshlib_control.ca.issuers import read_issuers
 from meshlib_control.cli import offline
 from meshlib_control.cli.main import cli
+from meshlib_control.lab import MeshLab
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
@@ -83,7 +85,12 @@ def test_code_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {"__name__": "documentation"}
     exec(code, names)
     for name, thing in names.items():
-        if name.startswith("test_") and callable(thing):
+        if not name.startswith("test_") or not callable(thing):
+            continue
+        if "mesh_lab" in inspect.signature(thing).parameters:
+            with MeshLab() as lab:
+                thing(lab)
+        else:
             thing()
 
 

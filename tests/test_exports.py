@@ -30,7 +30,12 @@ PUBLIC = {
         "ServerTlsTransport", "Serving", "SpiffeId", "Stay", "Timeouts", "TraceContext", "TrustBundles", "admit", "authority_of",
         "authorize", "certified_for", "code_of_status", "connection_of", "explain", "headers_of", "is_method", "svid_of",
     ],
-    "meshlib.testing": ["DEFAULT_RETRY", "FakeClock", "StaticControl", "service", "snapshot", "static_mesh"],
+    "meshlib.testing": [
+        "Arrived", "Attempted", "Called", "Caller", "CompiledControl", "DEFAULT_RETRY", "Delay", "Event", "FakeClock", "Fault",
+        "Injected", "Instance", "MemoryNetwork", "Refuse", "Reset", "SimulatedMesh", "Stalled", "StaticControl", "Status",
+        "Unreachable", "VirtualTime", "service", "snapshot", "static_mesh",
+    ],
+    "meshlib_control.lab": ["DeclaredService", "InvalidConfiguration", "MeshLab", "Received"],
     "meshlib_integrations.asgi": ["MeshMiddleware"],
     "meshlib_integrations.grpc": ["MeshChannel", "channel", "peer", "serve", "server_credentials", "server_interceptors"],
     "meshlib_integrations.grpc_aio": ["MeshChannel", "channel", "peer", "serve", "server_credentials", "server_interceptors"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -75,6 +76,45 @@ def test_the_wheel_names_its_licence_its_command_and_its_extras(wheel: zipfile.Z
     assert "Name: meshlib-proxyless\n" in metadata
     for extra in ("httpx", "requests", "control", "consul", "demo", "all"):
         assert f"Provides-Extra: {extra}\n" in metadata
+
+
+def test_pytest_finds_the_fixture_by_an_entry_point(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+    assert "[pytest11]\nmeshlib = meshlib_control.pytest_plugin" in wheel.read(name).decode()
+
+
+SUITE = "def test_one(mesh_lab):\n    assert mesh_lab.service('ratings').instances == ['ratings-0']\n"
+
+
+def run_pytest(folder: Path, *arguments: str, before: str = "") -> str:
+    """A suite of somebody else's with the plugin; `before` is run before pytest."""
+    (folder / "test_it.py").write_text(SUITE)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:meshlib", *arguments]
+    script = f"{before}\nimport sys, pytest; sys.exit(pytest.main({options!r}))"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'integrations'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_fixture_works_in_the_suites_of_others(tmp_path: Path) -> None:
+    assert "1 passed" in run_pytest(tmp_path, "-p", "meshlib_control.pytest_plugin")
+    assert "fixture 'mesh_lab' not found" in run_pytest(tmp_path)
+
+
+def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path) -> None:
+    """A missing package is simulated: it cannot be imported."""
+    said = run_pytest(tmp_path, "-p", "meshlib_control.pytest_plugin", before="import sys; sys.modules['msgspec'] = None")
+    assert "mesh_lab needs msgspec" in said
+    assert "pip install '.[control]'" in said
+
+
+def test_a_suite_that_does_not_use_the_fixture_loads_nothing_of_ours(tmp_path: Path) -> None:
+    script = (
+        "import sys, pytest, meshlib_control.pytest_plugin\nprint([name for name in sys.modules if name.startswith('meshlib')])"
+    )
+    assert run(sys.executable, "-c", script, cwd=ROOT).strip() == "['meshlib_control', 'meshlib_control.pytest_plugin']"
 
 
 def test_the_sdist_has_what_building_and_testing_need(dist: Path) -> None:

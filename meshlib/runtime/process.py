@@ -81,6 +81,7 @@ class Process:
         self._health_checking = HealthChecking(self.client.lock, surroundings.rng(), self.client.clock, self.tls)
         self.circuit_breakers = CircuitBreakers(self.client.lock, self.client.clock)
         self._probed = surroundings.network is REAL.network  # endpoints of a simulation cannot be
+        self._emit = surroundings.emit
         self.client.destinations.follow_upstreams = self._follow
         self.grpc_client = GrpcClient(self.client, self.tls)
         self.grpc_serving = GrpcServing(identity, self.tls)
@@ -88,6 +89,7 @@ class Process:
         listening.contexts = self.tls
         self._keys = RemoteKeys()
         self._enforcement = Enforcement(listening.inbound, keys=self._keys, wall=surroundings.wall)
+        self.client.limiting.emit = self._enforcement.limiting.emit = self._emit
         self._quotas = _quotas(link, (self.client.limiting, self._enforcement.limiting), surroundings)
         self._authorizers = MeshAuthorizers(link, self.client, self.tls)
         listening.inbound.authorizers = self._authorizers
@@ -118,6 +120,9 @@ class Process:
             self.identity.close()
 
     def _follow(self, upstreams: Iterable[Upstream]) -> None:
+        if self._emit is not None:
+            for upstream in upstreams:
+                upstream.emit = self._emit
         self.circuit_breakers.follow(upstreams)
         if self._probed:
             self._health_checking.follow(upstreams)

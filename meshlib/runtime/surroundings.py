@@ -21,6 +21,7 @@ from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.blocking_response import BlockingResponse
 from meshlib.runtime.pools import Pools
 from meshlib.runtime.tls.contexts import TlsContexts
+from meshlib.telemetry.events import Emit
 
 if TYPE_CHECKING:
     from meshlib.runtime.client import Client
@@ -84,6 +85,7 @@ class Surroundings:
     rng: Callable[[], Random] = Random
     network: Callable[[TlsContexts | None], Network] = Pools
     client: type[Client] | None = None  # None: `Client` itself
+    emit: Emit | None = None  # told what policies do by themselves
 
 
 REAL = Surroundings()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from meshlib.testing.network import Caller as Caller
     from meshlib.testing.network import MemoryNetwork as MemoryNetwork
     from meshlib.testing.simulated import Called as Called
+    from meshlib.testing.simulated import Event as Event
     from meshlib.testing.simulated import SimulatedMesh as SimulatedMesh
     from meshlib.testing.virtual_time import Stalled as Stalled
     from meshlib.testing.virtual_time import VirtualTime as VirtualTime
@@ -38,6 +39,7 @@ __all__ = [
     "Caller",
     "CompiledControl",
     "Delay",
+    "Event",
     "FakeClock",
     "Fault",
     "Injected",
@@ -63,6 +65,7 @@ _WHERE = {
     "Caller": "network",
     "CompiledControl": "compiled",
     "Delay": "faults",
+    "Event": "simulated",
     "Fault": "faults",
     "Injected": "faults",
     "Instance": "instance",

@@ -19,6 +19,8 @@ from meshlib.runtime.mirroring import Mirroring
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
+from meshlib.telemetry.events import Emit
+from meshlib.telemetry.events import Event as Event
 from meshlib.testing.awaited import AwaitedExchange
 from meshlib.testing.compiled import CompiledControl
 from meshlib.testing.network import Caller, MemoryNetwork
@@ -140,7 +142,9 @@ class _Once:
 
 
 class SimulatedMesh(Mesh):
-    """One process: `caller` is who it is, `control` what it knows, `rng` its dice.  `record` is told of every call."""
+    """One process: `caller` is who it is, `control` what it knows, `rng` its dice.  `record` is told of every call,
+    `emit` of what its clusters' policies do by themselves.
+    """
 
     def __init__(
         self,
@@ -150,6 +154,7 @@ class SimulatedMesh(Mesh):
         *,
         rng: Random,
         record: Record,
+        emit: Emit,
         **settings: Any,
     ) -> None:
         time = network.time
@@ -161,6 +166,7 @@ class SimulatedMesh(Mesh):
             rng=lambda: rng,
             network=lambda _: network.seen_by(caller),
             client=_recording(record, time),
+            emit=emit,
         )
         self.caller = caller
         self.control = control

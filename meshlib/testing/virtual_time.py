@@ -254,13 +254,13 @@ class VirtualTime:
     def _until(self, future: Future[T]) -> T:
         """Drive the loop, or wait for whoever drives it, until `future` is done."""
         loop, changed = self.loop, self._changed
-        serving = _SERVED.get() is not None
-        future.add_done_callback(self._tell)
         with changed:
             if self._driving:
-                loop.waiters += serving
+                if _SERVED.get() is not None:
+                    loop.waiters += 1
+                    future.add_done_callback(self._back_at_work)
+                future.add_done_callback(self._tell)
                 changed.wait_for(lambda: future.done() or not self._driving)
-                loop.waiters -= serving
             if future.done():
                 return future.result()
             self._driving = True
@@ -276,6 +276,11 @@ class VirtualTime:
                 self._driving = False
                 changed.notify_all()
         return future.result()
+
+    def _back_at_work(self, _: object) -> None:
+        # On the loop, before it may move the clock again: the thread itself may take a while to notice.
+        with self._changed:
+            self.loop.waiters -= 1
 
     def _tell(self, _: object) -> None:
         with self._changed:

@@ -16,6 +16,7 @@ from meshlib.testing import (
     Called,
     Caller,
     CompiledControl,
+    Event,
     FakeClock,
     Fault,
     Injected,
@@ -54,6 +55,8 @@ class MeshLab:
         self.namespace = namespace
         self.calls: list[Called] = []
         """Every call that was made, in the order in which they ended or began to be answered."""
+        self.events: list[Event] = []
+        """What the policies of callers did by themselves: hosts ejected, breakers opened."""
         self._seed = seed
         self._domain = domain
         self._trust_domain = trust_domain
@@ -313,6 +316,7 @@ class MeshLab:
             CompiledControl(resources),
             rng=Random(f"{self._seed} {workload.namespace} {name}"),
             record=record,
+            emit=self.events.append,
             service=workload.service,
             namespace=workload.namespace,
             service_account=workload.service_account,

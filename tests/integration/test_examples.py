@@ -21,6 +21,7 @@ SHOWS = {
     "flask": r"\{'number': 12, 'square': 144\}",
     "django": r"The Comedy of Errors",
     "worker": r"200 task 6 after 2 attempts\nOutboundBlocked: .*authority=nobody:80",
+    "testing": r"5 passed",
     "consul": r"catalog: .*hello, legacy\n(.*\n)*http://hello/world -> hello, world\nhttp://legacy/ -> I have never heard",
 }
 

@@ -179,6 +179,7 @@ spec:
     while not mesh_lab.ejected("ratings"):
         client.get("http://ratings/")
     assert mesh_lab.ejected("ratings") == {"ratings-1"}
+    assert [event.endpoint for event in mesh_lab.events] == ["10.0.0.2:80"]
     before = mesh_lab.attempts("ratings")
     assert {client.get("http://ratings/").json()["instance"] for _ in range(20)} == {"ratings-0", "ratings-2"}
     assert mesh_lab.attempts("ratings") == before + 20
