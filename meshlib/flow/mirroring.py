@@ -15,6 +15,7 @@ from meshlib.model.call import Call
 from meshlib.model.listener import PathNormalization
 from meshlib.model.route import Forward, Mirror, PathMatch, Route, RouteMatch, VirtualHost, WeightedCluster
 from meshlib.model.snapshot import Target
+from meshlib.policy.identity_headers import PREFIX
 from meshlib.policy.rng import Rng
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ def shadowed(host: str) -> str:
 
 
 def _copied(call: Call, host: str) -> Call:
-    """The caller's wishes about retries and time are about the call, not about its copies."""
-    return Call(call.method, call.authority, call.path, list(call.headers), started=call.started, replayable=False, host=host)
+    """The caller's wishes about retries and time are about the call, not about its copies.  What the mesh's ends tell each
+    other is for the one that is called.
+    """
+    headers = [pair for pair in call.headers if not pair[0].lower().startswith(PREFIX)]
+    return Call(call.method, call.authority, call.path, headers, started=call.started, replayable=False, host=host)
 
 
 def _target(mirror: Mirror, name: str, timeout: float) -> Target:

@@ -54,7 +54,12 @@ def client_of(mesh: Mesh) -> Client:
 
 def test_a_mirror_gets_what_the_service_gets_but_for_the_host(servers: dict[str, backends.Backend]) -> None:
     with static_mesh(mirrored(servers["reviews"].port, at(servers["shadow"].port))) as mesh:
-        forged = {"x-forwarded-client-cert": "URI=spiffe://td/ns/a/sa/admin", "x-envoy-original-path": "/admin", "x-mine": "1"}
+        forged = {
+            "x-forwarded-client-cert": "URI=spiffe://td/ns/a/sa/admin",
+            "x-envoy-original-path": "/admin",
+            "X-Mesh-Peer": "admin",
+            "x-mine": "1",
+        }
         response = mesh.request("POST", "http://reviews/a?b=c", headers=forged, content=b"body")
         assert (response.status_code, response.content) == (200, b"reviews")
         assert client_of(mesh).mirroring.wait_idle(30)
@@ -63,7 +68,7 @@ def test_a_mirror_gets_what_the_service_gets_but_for_the_host(servers: dict[str,
     assert servers["shadow"].bodies == [b"body"]
     assert (original[2]["host"], copy[2]["host"]) == ("reviews", "reviews-shadow")
     assert copy[2]["x-mine"] == "1"
-    assert not {"x-forwarded-client-cert", "x-envoy-original-path", "x-envoy-internal"} & copy[2].keys()
+    assert not {"x-forwarded-client-cert", "x-envoy-original-path", "x-envoy-internal", "x-mesh-peer"} & copy[2].keys()
 
 
 async def test_calls_of_event_loops_are_copied_too(servers: dict[str, backends.Backend]) -> None:
