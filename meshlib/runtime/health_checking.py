@@ -21,11 +21,15 @@ from meshlib.runtime.drive import Lock
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
 from meshlib.runtime.health_probes import Probes, Target
 from meshlib.runtime.tls.contexts import TlsContexts
+from meshlib.wire.errors import NoIdentity
 
 logger = logging.getLogger("meshlib")
 
 _JOIN = 5.0
 """Seconds that closing waits for the thread."""
+
+_NO_IDENTITY = 1.0
+"""Seconds, at most, after which a probe is tried again for which this process had no certificate: no endpoint is to blame."""
 
 _Key = tuple[Upstream, Host]
 
@@ -160,24 +164,33 @@ class _Sessions:
                 if session.is_stale(upstream.cluster, host.endpoint):
                     self._probes.forget(session.target)
                     session = _Session(upstream.cluster, host.endpoint, check)
-                await asyncio.sleep(self._settle(key, check, await self._probe(session.target)))
+                await asyncio.sleep(await self._look(key, session))
         finally:
             self._probes.forget(session.target)
 
-    async def _probe(self, target: Target) -> Failure | None:
+    async def _look(self, key: _Key, session: _Session) -> float:
+        """One probe; the seconds to the next one."""
+        target = session.target
         try:
-            return await self._probes.probe(target)
+            failure = await self._probes.probe(target)
+        except NoIdentity as error:
+            if not session.complained:
+                session.complained = True
+                logger.warning("%s cannot be checked, and is used unchecked: %s", target.host.key, error)
+            return min(target.check.interval, _NO_IDENTITY)
         except Exception as error:  # whatever goes wrong, the endpoint goes on being checked
             logger.exception("a health check of %s failed in an unforeseen way", target.host.key)
-            return Failure(f"{type(error).__name__}: {error}", network=True)
+            failure = Failure(f"{type(error).__name__}: {error}", network=True)
+        return self._settle(key, target.check, failure)
 
 
 class _Session:
     """The target of one endpoint's probes, for as long as its configuration stays the same."""
 
-    __slots__ = ("_cluster", "_endpoint", "target")
+    __slots__ = ("_cluster", "_endpoint", "complained", "target")
 
     def __init__(self, cluster: Cluster, endpoint: Endpoint, check: HealthCheck) -> None:
+        self.complained = False
         self._cluster = cluster
         self._endpoint = endpoint
         self.target = Target(cluster, endpoint, check)

@@ -20,7 +20,7 @@ from meshlib.runtime.http.aio_response import AsyncResponse
 from meshlib.runtime.http.failures import connect_failure
 from meshlib.runtime.pools import Pools
 from meshlib.runtime.tls.contexts import TlsContexts
-from meshlib.wire.errors import WireError
+from meshlib.wire.errors import NoIdentity, WireError
 from meshlib.wire.grpc_health import CHECK, SERVING, health_request, serving_status, status_name
 from meshlib.wire.request import encode_head
 
@@ -63,7 +63,7 @@ class Probes:
         self._grpc: GrpcPool | None = None  # gRPC costs 100 ms to load: not before it is needed
 
     async def probe(self, target: Target) -> Failure | None:
-        """None: it went well, within the check's timeout."""
+        """None: it went well, within the check's timeout.  Raises NoIdentity if this process could not even ask."""
         asked = target.check.check
         try:
             if isinstance(asked, HttpHealthCheck):
@@ -74,6 +74,8 @@ class Probes:
                 return await self._ask_grpc(target, asked)
         except TimeoutError:
             return Failure(f"no answer within {target.check.timeout:g} s", network=True)
+        except NoIdentity:
+            raise
         except WireError as error:
             return Failure(str(error), network=True)
 
@@ -118,8 +120,7 @@ class Probes:
         try:
             conversation = await connector.open(endpoint, lambda: _Conversation(asked.receive))
         except OSError as error:
-            failure = connect_failure(endpoint, error, None)
-            return Failure(str(failure or error), network=True)
+            raise connect_failure(endpoint, error, None) or error from error
         try:
             if asked.send:
                 conversation.transport.write(asked.send)

@@ -121,6 +121,17 @@ def test_somebody_else_behind_the_address_is_unhealthy(how: HttpHealthCheck | Tc
         assert origin.requests == 0
 
 
+@pytest.mark.parametrize("how", [HttpHealthCheck("/"), TcpHealthCheck(), GrpcHealthCheck()], ids=["http", "tcp", "grpc"])
+def test_a_process_that_cannot_prove_who_it_is_blames_no_endpoint(
+    how: HttpHealthCheck | TcpHealthCheck | GrpcHealthCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Origin(member(DOMAIN, "server").server()) as origin:
+        target = with_cluster(service("server", [f"127.0.0.1:{origin.port}"], tls=TLS), health_checks=(check(how),))
+        with Mesh(control=StaticControl(snapshot(target))) as mesh:
+            until(lambda: "cannot be checked" in caplog.text, "a warning")
+            assert left_out(mesh) == set()
+
+
 # --- TCP
 
 
