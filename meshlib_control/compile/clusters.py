@@ -24,6 +24,7 @@ from meshlib_control.compile.endpoints import (
 from meshlib_control.compile.health_checks import set_health_checks
 from meshlib_control.compile.inbound import inbound_cluster, inbound_cluster_names
 from meshlib_control.compile.load_balancing import is_passthrough, set_grpc_load_balancing, set_load_balancing
+from meshlib_control.compile.mesh_settings import MeshSettings
 from meshlib_control.compile.names import BLACK_HOLE, PASSTHROUGH, ClusterName, parse_cluster_name
 from meshlib_control.compile.node import Scope
 from meshlib_control.compile.outlier_detection import set_outlier_detection
@@ -39,9 +40,6 @@ from meshlib_control.config.mtls import MTLS_MODE
 
 UNLIMITED: Final = 2**32 - 1
 """Istio's threshold where nothing is configured; Envoy's own would be 1024 (retries: 3)."""
-
-DNS_REFRESH: Final = 60.0
-"""Seconds: MeshConfig.dnsRefreshRate, where there is no TTL or after failures."""
 
 RETRY_BUDGET_PERCENT: Final = 20.0
 MIN_RETRY_CONCURRENCY: Final = 3
@@ -94,8 +92,8 @@ def cluster(world: World, scope: Scope, name: str) -> cluster_pb2.Cluster | None
         _set_grpc(result, upstream)
         set_outlier_detection(result, None, resilience)
     else:
-        _set_discovery(result, upstream)
-        _set_connections(result, upstream.policy.connection_pool or ConnectionPool(), upstream.port)
+        _set_discovery(result, upstream, world.settings)
+        _set_connections(result, upstream.policy.connection_pool or ConnectionPool(), upstream.port, world.settings)
         _set_breakers(result, upstream.policy)
         set_outlier_detection(result, upstream.policy.outlier_detection, resilience)
         set_health_checks(result, resilience, upstream.service.host, http2=is_http2(upstream.port))
@@ -143,7 +141,7 @@ def _outside(world: World, name: str) -> cluster_pb2.Cluster:
     return result
 
 
-def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
+def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream, settings: MeshSettings) -> None:
     service, port = upstream.service, upstream.port
     if _is_dialled_by_caller(service, upstream.policy) or is_tls(port):
         _set_original_destination(result)
@@ -156,7 +154,7 @@ def _set_discovery(result: cluster_pb2.Cluster, upstream: _Upstream) -> None:
         return
     result.type = _Cluster.LOGICAL_DNS if service.resolution == "DNS_ROUND_ROBIN" else _Cluster.STRICT_DNS
     result.respect_dns_ttl = True
-    result.dns_refresh_rate.CopyFrom(duration(DNS_REFRESH))
+    result.dns_refresh_rate.CopyFrom(duration(settings.dns_refresh_rate))
     result.dns_lookup_family = _Cluster.ALL if result.type == _Cluster.STRICT_DNS else _Cluster.V4_PREFERRED
     _set_names(result, upstream)
 
@@ -214,19 +212,20 @@ def _set_security(result: cluster_pb2.Cluster, protection: Security) -> None:
     plain.transport_socket.CopyFrom(raw_socket())
 
 
-def _set_connections(result: cluster_pb2.Cluster, pool: ConnectionPool, port: Port) -> None:
+def _set_connections(result: cluster_pb2.Cluster, pool: ConnectionPool, port: Port, settings: MeshSettings) -> None:
     tcp, http = pool.tcp or TCPSettings(), pool.http or HTTPSettings()
     if tcp.connect_timeout is not None:
         result.connect_timeout.CopyFrom(duration(tcp.connect_timeout))
-    if tcp.tcp_keepalive is not None:
+    wanted = tcp.tcp_keepalive or settings.tcp_keepalive
+    if wanted is not None:
         keepalive = result.upstream_connection_options.tcp_keepalive
         keepalive.SetInParent()
-        if tcp.tcp_keepalive.probes is not None:
-            keepalive.keepalive_probes.value = tcp.tcp_keepalive.probes
-        if tcp.tcp_keepalive.time is not None:
-            keepalive.keepalive_time.value = round(tcp.tcp_keepalive.time)
-        if tcp.tcp_keepalive.interval is not None:
-            keepalive.keepalive_interval.value = round(tcp.tcp_keepalive.interval)
+        if wanted.probes is not None:
+            keepalive.keepalive_probes.value = wanted.probes
+        if wanted.time is not None:
+            keepalive.keepalive_time.value = round(wanted.time)
+        if wanted.interval is not None:
+            keepalive.keepalive_interval.value = round(wanted.interval)
     _set_http_options(result, tcp, http, port)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshlib_control.compile.locality import LocalitySetting, locality_setting
-from meshlib_control.config.kinds import HTTPRetry, MeshConfig
+from meshlib_control.config.kinds import HTTPRetry, MeshConfig, TcpKeepalive
 from meshlib_control.config.kinds.extension_provider import ExtensionProvider, RegistrationGrant
 from meshlib_control.config.model import ConfigSet
 
@@ -21,6 +21,8 @@ class MeshSettings:
     root_namespace: str = "istio-system"
     allow_any: bool = True
     connect_timeout: float = 10.0
+    tcp_keepalive: TcpKeepalive | None = None
+    dns_refresh_rate: float = 60.0
     default_retry: HTTPRetry | None = None
     service_export_to: tuple[str, ...] = ("*",)
     virtual_service_export_to: tuple[str, ...] = ("*",)
@@ -58,6 +60,8 @@ def mesh_settings(config: ConfigSet, domain: str) -> MeshSettings:
                 root_namespace=mesh.root_namespace,
                 allow_any=mesh.outbound_traffic_policy.mode == "ALLOW_ANY",
                 connect_timeout=mesh.connect_timeout,
+                tcp_keepalive=mesh.tcp_keepalive,
+                dns_refresh_rate=mesh.dns_refresh_rate,
                 default_retry=mesh.default_http_retry_policy,
                 service_export_to=mesh.default_service_export_to,
                 virtual_service_export_to=mesh.default_virtual_service_export_to,

@@ -28,6 +28,9 @@ SERVING = IDENTITIES | {"sidecar", "resilience"}
 SERVICES = {"cors": "reviews"}
 """Cases where it matters what the node serves."""
 
+GROUPS = {"workload-group": "vms"}
+"""Cases where the node has joined a group."""
+
 LABELS = {"app": "web", "version": "v1"}
 LOCALITY = "us-east/a/1"
 
@@ -41,7 +44,15 @@ def test_resources_are_the_golden_ones(case: str, flavour: Flavour) -> None:
     secure = case in IDENTITIES
     ports = SERVED if case in SERVING else ()
     service = SERVICES.get(case, "")
-    node = Node(flavour=flavour, service=service, namespace="default", labels=LABELS, locality=LOCALITY, ports=ports)
+    node = Node(
+        flavour=flavour,
+        service=service,
+        namespace="default",
+        labels=LABELS,
+        locality=LOCALITY,
+        ports=ports,
+        group=GROUPS.get(case, ""),
+    )
     found = compile_document(world((FOLDER / f"{case}.yaml").read_text(), trust=TRUST if secure else INSECURE), node)
     golden = FOLDER / f"{case}.{flavour}.json"
     if os.environ.get("MESHLIB_UPDATE_GOLDEN"):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from meshlib_control.config.kinds.common import Duration, Element
-from meshlib_control.config.kinds.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
+from meshlib_control.config.kinds.destination_rule import LocalityLbSetting, TcpKeepalive, ZoneAwareLbSetting
 from meshlib_control.config.kinds.extension_provider import ExtensionProvider, RegistrationGrant
 from meshlib_control.config.kinds.virtual_service import HTTPRetry
 
@@ -86,6 +86,10 @@ class MeshConfig(Element, frozen=True):
     """`exportTo` of services and ServiceEntries that have none."""
     connect_timeout: Duration = 10.0
     """Time to open a connection where no DestinationRule says otherwise."""
+    tcp_keepalive: TcpKeepalive | None = None
+    """Keepalive of idle connections where no DestinationRule says otherwise: off unless given."""
+    dns_refresh_rate: Duration = 60.0
+    """How often names are resolved anew that have no time to live, or could not be resolved."""
     trust_domain: str | None = None
     """First part of every identity, `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`: `cluster.local` unless given. A running
     control service has it from its certificate authority."""
