@@ -37,6 +37,11 @@ _OF_CALLS = {
     "health_checks": "healthChecks",
 }
 _OF_WORKLOADS = {"load_shedding": "loadShedding"}
+_OF_EJECTIONS = {
+    "interval": "interval",
+    "base_ejection_time": "baseEjectionTime",
+    "max_ejection_percent": "maxEjectionPercent",
+}
 _OF_BOTH = {"adaptive_concurrency": "adaptiveConcurrency"}
 
 
@@ -54,6 +59,7 @@ def check_resilience_policy(spec: ResiliencePolicy, namespace: str) -> Iterator[
         yield Problem(("perTryTimeout",), "MSH0305", "it is not shorter than timeout, so it ends no try")
     yield from under(("hedging",), _check_hedging(spec.hedging, spec.timeout))
     yield from under(("circuitBreaker",), _check_breaker(spec.circuit_breaker))
+    yield from _check_ejections(spec)
     for index, check in enumerate(spec.health_checks):
         yield from under(("healthChecks", index), check_health_check(check))
     yield from under(("adaptiveConcurrency",), _check_adaptive(spec.adaptive_concurrency))
@@ -89,6 +95,17 @@ def _check_hedging(hedging: Hedging | None, timeout: float | None) -> Iterator[P
 def _check_breaker(breaker: CircuitBreaker | None) -> Iterator[Problem]:
     if breaker is not None and breaker.max_open_duration < breaker.open_duration:
         yield Problem(("maxOpenDuration",), "MSH0137", "it is shorter than openDuration, which is the least")
+
+
+def _check_ejections(spec: ResiliencePolicy) -> Iterator[Problem]:
+    """Envoy has one of each for all kinds of ejection."""
+    by_failures, by_successes = spec.failure_rate_ejection, spec.success_rate_ejection
+    if by_failures is None or by_successes is None:
+        return
+    for attribute, name in _OF_EJECTIONS.items():
+        if getattr(by_failures, attribute) != getattr(by_successes, attribute):
+            message = f"it differs from failureRateEjection's {name}, and there is only one for both; give the same"
+            yield Problem(("successRateEjection", name), "MSH0137", message)
 
 
 def _check_adaptive(adaptive: AdaptiveConcurrency | None) -> Iterator[Problem]:
