@@ -259,7 +259,7 @@ class OutlierDetection(Element, frozen=True):
     base_ejection_time: Duration | None = None
     """How long an endpoint is left out, times how often it was: 30s unless given; 5m, or this if it is longer, at most."""
     max_ejection_percent: Int32 | None = None
-    """Largest share that may be left out at the same time: 10 unless given (or 0), which of fewer than ten endpoints is none."""
+    """Largest share that may be left out at the same time: 10 unless given or 0, which of fewer than ten endpoints is none."""
     min_health_percent: Int32 | None = None
     """Below this share of healthy endpoints all are used, whatever is known of them: 0, never, unless given."""
     outlier_detection_http_error_codes: tuple[HTTPErrorCode, ...] = ()
