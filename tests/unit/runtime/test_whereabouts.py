@@ -8,15 +8,18 @@ from dataclasses import replace
 
 import pytest
 
+from meshlib.flow.upstream import Upstream
+from meshlib.model.call import Call
 from meshlib.model.cluster import Balancing, LbPolicy, ZoneAware
 from meshlib.model.endpoint import Endpoint, Health, Locality
 from meshlib.model.route import Forward, HashPolicy, PathMatch, Route, RouteMatch, WeightedCluster
-from meshlib.model.snapshot import Snapshot, Target
+from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
 from meshlib.policy.balancing import Host, Place
 from meshlib.runtime.destinations import Destinations
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.whereabouts import Whereabouts
 from meshlib.testing import FakeClock, service, snapshot
+from tests.support.hosts import as_hash
 
 A, B = Locality("r", "a"), Locality("r", "b")
 SETTINGS = Settings(service="web", namespace="shop", locality="r/a", service_port=8080, address="10.1.1.1", insecure_dev=True)
@@ -80,25 +83,27 @@ def destinations() -> Destinations:
 
 
 def test_upstreams_hear_of_a_place_that_has_changed(destinations: Destinations) -> None:
-    target = service(
-        "reviews", [], lb_policy=LbPolicy.ROUND_ROBIN, balancing=Balancing(zone_aware=ZoneAware(min_cluster_size=2))
-    )
+    by_zones = Balancing(zone_aware=ZoneAware(min_cluster_size=2))
+    target = service("reviews", [], lb_policy=LbPolicy.ROUND_ROBIN, balancing=by_zones)
     (name,) = target.clusters
     endpoints = (Endpoint("10.2.0.1", 1, locality=A), Endpoint("10.2.0.2", 1, locality=B))
     reviews = replace(target, clusters={name: replace(target.clusters[name], endpoints=endpoints)})
     destinations.publish(snapshot(reviews))
     upstream, rng = destinations.upstreams[name], random.Random(1)
-    seen = {host.endpoint.locality for host in upstream.hosts.values() for host in [upstream.pick((), 0, rng, 0.0)] if host}
-    assert seen == {A, B}
+    assert localities(upstream, rng) == {A, B}
     assert {host.recovered for host in upstream.hosts.values()} == {500.0}
     peers = replace(own_service(), clusters=_halved(own_service()))
     destinations.publish(snapshot(reviews, peers))
-    picked = [upstream.pick((), 0, rng, 0.0) for _ in range(20)]
-    assert {host.endpoint.locality for host in picked if host is not None} == {A}
+    assert localities(upstream, rng) == {A}
     destinations.close()
 
 
-def _halved(target: Target) -> dict[str, object]:
+def localities(upstream: Upstream, rng: random.Random) -> set[Locality]:
+    picked = [upstream.pick((), 0, rng, 0.0) for _ in range(20)]
+    return {host.endpoint.locality for host in picked if host is not None}
+
+
+def _halved(target: Target) -> dict[str, ClusterConfig]:
     """One instance in each zone."""
     ((name, config),) = target.clusters.items()
     return {name: replace(config, endpoints=config.endpoints[1:3])}
@@ -112,9 +117,5 @@ def test_calls_may_be_placed_by_the_address_of_the_process(destinations: Destina
     destinations.publish(Snapshot(1, {target.authority: target}))
     plan = destinations.current[target.authority]._plans[0]
     assert plan.hasher is not None
-    from xxhash import xxh64_intdigest
-
-    from meshlib.model.call import Call
-
-    assert plan.hasher(Call("GET", "reviews:80", "/", ()), random.Random(1)).value == xxh64_intdigest(b"10.1.1.1")
+    assert plan.hasher(Call("GET", "reviews:80", "/", ()), random.Random(1)).value == as_hash()("10.1.1.1")
     destinations.close()
