@@ -482,6 +482,21 @@ _ROWS = (
         "Name the origins, or leave allowCredentials out.",
     ),
     Code("MSH0369", INFO, "no origin is allowed", "A corsPolicy without origins lets no browser in.", "Give allowOrigins."),
+    # Sidecars: what they keep from workloads.
+    Code(
+        "MSH0371",
+        WARNING,
+        "Sidecar without effect",
+        "An older one is for the same workloads. One holds, as a whole; nothing is joined.",
+        "Put them into one resource, or correct the workloadSelector.",
+    ),
+    Code(
+        "MSH0372",
+        WARNING,
+        "nobody's host",
+        "An entry of a Sidecar's egress covers no service: nothing can be called by it.",
+        "Correct the namespace or the name; hosts are full names.",
+    ),
 )
 
 CODES = {row.id: row for row in _ROWS}
