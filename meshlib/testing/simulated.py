@@ -14,7 +14,10 @@ from meshlib.flow.record import CallRecord
 from meshlib.flow.upstream import Upstream
 from meshlib.mesh import Mesh
 from meshlib.model.request import Body, Request
+from meshlib.model.snapshot import ClusterConfig
 from meshlib.runtime.client import Client, Control
+from meshlib.runtime.dns import Resolver
+from meshlib.runtime.grpc_client import GrpcClient
 from meshlib.runtime.mirroring import Mirroring
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.surroundings import REAL, Surroundings
@@ -94,6 +97,7 @@ def _recording(record: Record, time: VirtualTime) -> type[Client]:
         def __init__(self, control: Control, *, tls: TlsContexts | None = None, surroundings: Surroundings = REAL) -> None:
             super().__init__(control, tls=tls, surroundings=surroundings)
             self.mirroring = Mirroring(self._pools, self._lock, self._rng, self._clock, _Copies(time))
+            self.destinations._resolver = _Unresolved(lambda: None)
 
         def exchange(self, request: Request, *, whole: bool = False) -> Exchange | None:
             if not isinstance(request.body, bytes):
@@ -112,6 +116,13 @@ def _recording(record: Record, time: VirtualTime) -> type[Client]:
             return exchange
 
     return RecordingClient
+
+
+class _Unresolved(Resolver):
+    """Host names stay what they are: the network in memory knows instances by them, and nobody else is asked."""
+
+    def expand(self, config: ClusterConfig) -> ClusterConfig:
+        return config
 
 
 class _Copies:
@@ -171,6 +182,10 @@ class SimulatedMesh(Mesh):
         self.caller = caller
         self.control = control
         super().__init__(control=control, **settings)
+
+    @property
+    def grpc_client(self) -> GrpcClient:
+        raise NotImplementedError("gRPC is not simulated: its channels open sockets of their own; test it with servers")
 
     @property
     def upstreams(self) -> dict[str, Upstream]:

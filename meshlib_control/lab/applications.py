@@ -92,12 +92,12 @@ def _plain(function: PlainApplication, time: VirtualTime, instance: str) -> Asgi
 
 
 def _received(scope: Scope, body: bytes, instance: str) -> Received:
-    context = scope["state"]["meshlib"]
+    context = scope["state"].get("meshlib")  # outside of the mesh there is none
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    peer = context.peer.uri if context.peer is not None else ""
+    peer = context.peer.uri if context is not None and context.peer is not None else ""
     return Received(scope["method"], scope["path"], query, headers, body, peer, instance)
 
 
@@ -197,7 +197,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
-        "meshlib": scope["state"]["meshlib"],
+        "meshlib": scope["state"].get("meshlib"),
     }
     for raw, value in scope["headers"]:
         name = raw.decode("latin-1").upper().replace("-", "_")

@@ -64,6 +64,7 @@ class MeshLab:
         self._network = MemoryNetwork(self._time)
         self._catalog = Catalog(domain)
         self._configuration = Configuration()
+        self._outside: dict[str, Instance] = {}
         self._world: World | None = None
         self._callers: dict[tuple[str, str], SimulatedMesh] = {}
         self._meshes: list[SimulatedMesh] = []
@@ -99,6 +100,14 @@ class MeshLab:
             declared.members.append(self._start(declared, workload, app, weight=weight, mtls=mtls))
         self._changed()
         return declared
+
+    def outside(self, host: str, app: Application | None = None, *, port: int = 80) -> None:
+        """Something outside of the mesh, at a host name or an IP address: what a ServiceEntry, or its endpoints, lead to.
+
+        It has no identity, no policies, and no place in the catalog; certificates of the web's kind are taken as good.
+        """
+        instance = Instance(host, f"{host}:{port}", asgi(app, self._time, host, {"host": host}))
+        self._network.instances[instance.key] = self._outside[host] = instance
 
     def apply(self, *sources: Source, namespace: str = "") -> None:
         """Add or replace configuration: YAML as text, a `Path` of a file or folder, or a mapping; all of it or nothing.
@@ -175,8 +184,8 @@ class MeshLab:
     ) -> Injected:
         """Make a fault happen at one instance or all, `times` times in all or until it is removed (a ``with`` does)."""
         injected = Injected(fault, times)
-        for member in self._declared(service, namespace).chosen(instance):
-            member.instance.inject(injected)
+        for each in self._instances(service, instance, namespace):
+            each.inject(injected)
         return injected
 
     def down(self, service: str, instance: int | str | None = None, *, namespace: str = "") -> None:
@@ -224,18 +233,18 @@ class MeshLab:
 
     def attempts(self, service: str, *, namespace: str = "") -> int:
         """How many tries went to a service, those that reached nobody included."""
-        host = self._declared(service, namespace).host
+        host = service if service in self._outside else self._declared(service, namespace).host
         return sum(1 for attempted in self.attempted if attempted.service == host)
 
     def requests(self, service: str, instance: int | str | None = None, *, namespace: str = "") -> list[Arrived]:
         """What came as far as to the server of a service, refused or not, in order."""
         self._time.settle()
-        members = self._declared(service, namespace).chosen(instance)
-        return sorted((arrived for member in members for arrived in member.instance.arrived), key=lambda each: each.at)
+        instances = self._instances(service, instance, namespace)
+        return sorted((arrived for each in instances for arrived in each.arrived), key=lambda arrived: arrived.at)
 
     def failures(self, service: str, *, namespace: str = "") -> list[BaseException]:
         """What a service's applications have raised; their callers got 500."""
-        return [error for member in self._declared(service, namespace).members for error in member.instance.failures]
+        return [error for each in self._instances(service, None, namespace) for error in each.failures]
 
     def ejected(self, service: str, *, caller: str | None = None, namespace: str = "") -> set[str]:
         """The instances that outlier detection keeps `caller` (None: anybody) away from."""
@@ -258,8 +267,8 @@ class MeshLab:
         for close in closing:
             close()
         if not self._time.loop.is_closed():
-            for member in self._catalog:
-                self._time.run(member.instance.stop())
+            for instance in self._network.instances.values():
+                self._time.run(instance.stop())
             for mesh in self._meshes:
                 mesh.close()
             self._time.close()
@@ -349,5 +358,10 @@ class MeshLab:
         return found
 
     def _set_up(self, service: str, instance: int | str | None, namespace: str, *, up: bool) -> None:
-        for member in self._declared(service, namespace).chosen(instance):
-            member.instance.up = up
+        for each in self._instances(service, instance, namespace):
+            each.up = up
+
+    def _instances(self, service: str, instance: int | str | None, namespace: str) -> list[Instance]:
+        if service in self._outside:
+            return [self._outside[service]]
+        return [member.instance for member in self._declared(service, namespace).chosen(instance)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -75,9 +75,6 @@ class Catalog:
         self.services: dict[str, DeclaredService] = {}
         self._domain = domain
         self._addresses = 0
-
-    def __iter__(self) -> Iterator[Running]:
-        return (member for service in self.services.values() for member in service.members)
 
     def declare(self, name: str, namespace: str, port: Port) -> DeclaredService:
         """The service of this name, made if need be.  Raises ValueError when it has another port already."""

@@ -317,3 +317,37 @@ spec:
     results = mesh_lab.run(main())
     assert sorted(type(result).__name__ for result in results) == ["Overflow", "Response", "Response"]
     assert mesh_lab.clock.now == began + 2.0
+
+
+def test_what_a_service_entry_leads_to_is_in_memory_too(mesh_lab: MeshLab) -> None:
+    """No name is resolved; of two resolutions, one by name and one by address."""
+    mesh_lab.outside("api.example.com", lambda request: request.headers["host"])
+    mesh_lab.outside("192.0.2.7", lambda request: 503, port=8080)
+    mesh_lab.apply("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named}
+spec:
+  hosts: [api.example.com]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  location: MESH_EXTERNAL
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: listed}
+spec:
+  hosts: [listed.example.com]
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  endpoints: [{address: 192.0.2.7}]
+""")
+    client = mesh_lab.client("reviews")
+    assert client.get("http://api.example.com/").text == "api.example.com"
+    assert client.get("http://listed.example.com/").status_code == 503
+    (arrived,) = mesh_lab.requests("192.0.2.7")
+    assert arrived.peer == ""
+    mesh_lab.down("api.example.com")
+    with pytest.raises(httpx.ConnectError):
+        client.get("http://api.example.com/")
