@@ -233,8 +233,10 @@ def _set_http_options(result: cluster_pb2.Cluster, tcp: TCPSettings, http: HTTPS
     """Left out when everything is as by default: HTTP/1.1, connections idle for an hour at most."""
     options = cluster_pb2.HttpProtocolOptions()
     common = options.common_http_protocol_options
-    if http.idle_timeout is not None:
-        common.idle_timeout.CopyFrom(duration(http.idle_timeout))
+    # A connection without a request has no bytes either; of one with a request the time limits are the request's.
+    idle_timeout = tcp.idle_timeout if http.idle_timeout is None else http.idle_timeout
+    if idle_timeout is not None:
+        common.idle_timeout.CopyFrom(duration(idle_timeout))
     if tcp.max_connection_duration is not None:
         common.max_connection_duration.CopyFrom(duration(tcp.max_connection_duration))
     if http.max_requests_per_connection:

@@ -184,7 +184,6 @@ _LOAD_BALANCER = (
 
 _POLICY_OF_A_PORT = (
     *(replace(row, path=f"loadBalancer.{row.path}") for row in _LOAD_BALANCER),
-    Row("connectionPool.tcp.idleTimeout", "it is about plain TCP, which is not routed; use http.idleTimeout"),
     Row(
         "connectionPool.http.h2UpgradePolicy",
         "HTTP/2 is spoken where the port's protocol is http2 or grpc; declare it so",

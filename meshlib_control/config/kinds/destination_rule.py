@@ -197,7 +197,7 @@ class TCPSettings(Element, frozen=True):
     max_connection_duration: Duration | None = None
     """Life of a connection; unlimited unless given."""
     idle_timeout: DurationOrZero | None = None
-    """Life of a TCP connection without bytes; 0s switches it off."""
+    """Life of a connection without requests where `http.idleTimeout` is not given; 0s: for ever."""
 
 
 class HTTP2Keepalive(Element, frozen=True):

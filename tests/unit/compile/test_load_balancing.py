@@ -343,3 +343,20 @@ def test_the_pool_may_keep_the_callers_protocol() -> None:
     both = cluster_pb2.HttpProtocolOptions.FromString(options.value).use_downstream_protocol_config
     assert both.HasField("http_protocol_options")
     assert both.HasField("http2_protocol_options")
+
+
+@pytest.mark.parametrize(
+    ("pool", "seconds"),
+    [
+        ("{tcp: {idleTimeout: 9s}}", 9),
+        ("{tcp: {idleTimeout: 0s}}", 0),
+        ("{tcp: {idleTimeout: 9s}, http: {idleTimeout: 30s}}", 30),
+        ("{http: {idleTimeout: 30s}}", 30),
+    ],
+)
+def test_connections_without_requests_end_by_the_settings_of_requests_first(pool: str, seconds: int) -> None:
+    found = cluster(of_mesh(rule(f"{{connectionPool: {pool}}}")), Node())
+    (options,) = found.typed_extension_protocol_options.values()
+    common = cluster_pb2.HttpProtocolOptions.FromString(options.value).common_http_protocol_options
+    assert common.HasField("idle_timeout")
+    assert common.idle_timeout.seconds == seconds
