@@ -76,6 +76,11 @@ kind: DestinationRule
 metadata: {name: near}
 spec: {host: near, trafficPolicy: {outlierDetection: {}}}
 ---
+apiVersion: meshlib.io/v1
+kind: ResiliencePolicy
+metadata: {name: near}
+spec: {host: near, failureRateEjection: {threshold: 60}, successRateEjection: {}, healthChecks: [{grpc: {}}]}
+---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: spread}
