@@ -19,4 +19,5 @@ def node_of(view: views.NodeView) -> Node:
         locality=view.locality,
         ports=tuple(ServedPort.parse(str(port)) for port in view.ports),
         identity_file=view.identity_file,
+        group=view.group,
     )

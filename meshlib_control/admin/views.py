@@ -209,6 +209,7 @@ class NodeView(Struct, frozen=True, forbid_unknown_fields=True):
     # What it serves: 9080; for Envoy, which stands before the application, "9080:8080" with the application's port.
     ports: tuple[int | str, ...] = ()
     identity_file: str = ""  # of Envoy: its SDS file with the certificate and key
+    group: str = ""  # the WorkloadGroup that it has joined
 
     def __post_init__(self) -> None:
         if self.ports:
@@ -247,12 +248,16 @@ class RouteTried(Struct, frozen=True):
 
 
 class ClusterShare(Struct, frozen=True):
-    """A cluster that the route may choose; `error`: why it cannot be used."""
+    """A cluster that the route may choose; `error`: why it cannot be used.
+
+    `placed`: ``address:port`` that the hash of the request leads to; empty: it has none, or it is for dice to decide.
+    """
 
     name: str
     percent: float
     endpoints: list[EndpointView]
     error: str = ""
+    placed: str = ""
 
 
 class ExplanationView(Struct, frozen=True):
