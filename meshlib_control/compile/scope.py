@@ -29,7 +29,7 @@ def scope_of(world: World, node: Node) -> Scope:
         keys |= {MTLS_LABEL}  # says which kind of connection its servers listen for
     own = world.workload_groups.labels(node.namespace, node.group, node.labels)
     labels = tuple(sorted((key, own[key]) for key in keys if key in own))
-    locality = node.locality if asked.locality else ""
+    locality = world.workload_groups.locality(node.namespace, node.group, node.locality) if asked.locality else ""
     if node.flavour != "envoy":
         return Scope(node.flavour, node.namespace, labels, locality=locality, cors=cors_host(world, node))
     ports = tuple(port for port in node.ports if port.application)

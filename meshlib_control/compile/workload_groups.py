@@ -47,6 +47,11 @@ class WorkloadGroups:
         template = self._templates.get((namespace, name)) if name else None
         return own if template is None else {**own, **template.labels}
 
+    def locality(self, namespace: str, name: str, own: str) -> str:
+        """Of the same workload, as endpoints are ordered for it."""
+        template = self._templates.get((namespace, name)) if name else None
+        return own if template is None else template.locality or own
+
 
 def _template(group: WorkloadGroup) -> Template:
     template = group.template

@@ -314,6 +314,19 @@ def test_failures_that_a_resilience_policy_notices_count_as_well() -> None:
     assert {priority for _, priority, _ in endpoints(of_mesh(labels), caller)} == {0}
 
 
+def test_a_workload_is_where_its_group_is() -> None:
+    """The template's word holds, as for labels; a group that does not say leaves it to the process."""
+    group = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: %s}
+spec: {template: {%s}}
+"""
+    built = of_mesh(rule(FAILOVER), group % ("placed", "locality: eu-west/a/1"), group % ("anywhere", "labels: {a: b}"))
+    for name, first in (("placed", "2"), ("anywhere", "0"), ("", "0"), ("unknown", "0")):
+        assert endpoints(built, Node(group=name, locality="us-east/a/1"))[0] == (first, 0, 1)
+
+
 def test_labels_that_nobody_asks_for_do_not_tell_callers_apart() -> None:
     one, other = Node(labels={"version": "v1", "pod": "a"}), Node(labels={"version": "v2", "pod": "a"})
     asking = of_mesh(rule(LABELS))
