@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from meshlib.flow.alterations import alterations_of
+from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
 from meshlib.model.request import DEFAULT_PORTS
 from meshlib.model.route import NO_CHANGES, DirectResponse, Forward, Redirect, Route, RouteMatch, VirtualHost
 from meshlib.model.snapshot import ClusterConfig, Snapshot, Target
+from meshlib.policy.hashing import hasher_of
 from meshlib.policy.matching import compile_header, compile_query, is_grpc
 from meshlib.policy.paths import canonical_text
 from meshlib.policy.rewriting import compile_location, compile_rewrite
@@ -33,6 +36,8 @@ class RouteTrial:
 class ClusterShare:
     """A cluster that the route may choose.  `endpoints`: ``address:port health``; `priorities`: theirs, one each (0 is used as
     long as enough of its endpoints are healthy); `error`: why it cannot be used.
+
+    `placed`: the endpoint that the hash of the call leads to; empty: it has none, or dice decide.
     """
 
     name: str
@@ -40,6 +45,7 @@ class ClusterShare:
     endpoints: tuple[str, ...]
     error: str = ""
     priorities: tuple[int, ...] = ()
+    placed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +132,10 @@ def _with_route(
     if not isinstance(action, Forward):
         return Explanation(target.authority, "no_route", "the route is for servers only", host.name, name, trials)
     total = sum(cluster.weight for cluster in action.clusters) or 1
+    sent = _altered(route, host, call)
     shares = tuple(
-        _share(cluster.name, 100.0 * cluster.weight / total, target.clusters.get(cluster.name)) for cluster in action.clusters
+        _share(cluster.name, 100.0 * cluster.weight / total, target.clusters.get(cluster.name), action, sent)
+        for cluster in action.clusters
     )
     retry = action.retry
     return Explanation(
@@ -166,13 +174,45 @@ def describe_changes(route: Route, call: Call) -> str:
     return ", ".join(parts)
 
 
-def _share(name: str, percent: float, config: ClusterConfig | None) -> ClusterShare:
+def _altered(route: Route, host: VirtualHost, call: Call) -> Call:
+    """The request as the route makes it: that is what is hashed."""
+    sent = Call(call.method, call.authority, call.path, call.headers, host=call.host)
+    altered = alterations_of(route, host.headers)
+    if altered is not None:
+        altered.apply(sent, altered.draw(_NoDice()))
+    return sent
+
+
+class _NoDice:
+    """Where they would be rolled, the answer does not count."""
+
+    def random(self) -> float:
+        return 0.0
+
+    def randrange(self, stop: int, /) -> int:
+        return 0
+
+
+def _placed(config: ClusterConfig, action: Forward, call: Call) -> str:
+    """The address that leads calls by their source is known to callers alone."""
+    upstream, dice = Upstream(config.name), _NoDice()
+    upstream.update(config, dice)
+    hasher = hasher_of(action.hash_policies) if upstream.hashes else None
+    if hasher is None or any(policy.kind == "source_ip" for policy in action.hash_policies):
+        return ""
+    found = hasher(call, dice)
+    host = upstream.pick((), 0, dice, 0.0, found.value) if found.value is not None and not found.cookies else None
+    return host.key if host is not None else ""
+
+
+def _share(name: str, percent: float, config: ClusterConfig | None, action: Forward, call: Call) -> ClusterShare:
     if config is None:
         return ClusterShare(name, percent, (), "it is not configured")
     found = sorted(config.endpoints, key=lambda endpoint: endpoint.priority)
     endpoints = tuple(f"{endpoint.key} {endpoint.health.value}" for endpoint in found)
     error = config.error or ("" if endpoints else "it has no endpoints")
-    return ClusterShare(name, percent, endpoints, error, tuple(endpoint.priority for endpoint in found))
+    priorities = tuple(endpoint.priority for endpoint in found)
+    return ClusterShare(name, percent, endpoints, error, priorities, _placed(config, action, call) if not error else "")
 
 
 def mismatch(match: RouteMatch, call: Call) -> str | None:

@@ -37,6 +37,7 @@ class Upstream:
         "_endpoints",
         "_overprovisioning",
         "_place",
+        "_plain",
         "active",
         "active_retries",
         "attentive",
@@ -76,6 +77,7 @@ class Upstream:
         self._place = place
         self._balanced = Balanced(None, ())
         self._balancer: Balancer | None = None  # of `_balanced`, at hand
+        self._plain: Balancer | None = None  # the same, while nothing but the dice has a say in it
 
     def update(self, config: ClusterConfig, rng: Rng, now: float = 0.0) -> list[Host]:
         """Take over a new configuration.  Returns the hosts that are gone: their pools are the caller's to drain."""
@@ -101,7 +103,6 @@ class Upstream:
         self.guards = guards_of(self, rng)
         self.hedger = hedger_for(self.hedger, cluster.resilience, now)
         self.reachability.keep(hosts.values())
-        self._attend()
         self.health_changed(rng, now)
         return [host for key, host in before.items() if key not in hosts]
 
@@ -111,6 +112,7 @@ class Upstream:
             self.cluster, self.hosts.values(), rng, now, overprovisioning=self._overprovisioning, place=self._place
         )
         self._balancer = self._balanced.balancer
+        self._attend()
 
     def move(self, place: Place, rng: Rng, now: float) -> None:
         """The process's own surroundings are others than before."""
@@ -134,12 +136,11 @@ class Upstream:
         """
         if now >= self.due:
             self._look_at_outliers(rng, now)
+        plain = self._plain
+        if plain is not None and not tried:  # nearly all calls
+            return plain.pick(rng, now)
         balancer = self._balancer
-        if balancer is None:
-            return None
-        if hash is None and not tried and not self.reachability.refused_by:  # nearly all calls
-            return balancer.pick(rng, now)
-        return self._choose(balancer, PickContext(hash, tried, attempts), rng, now)
+        return self._choose(balancer, PickContext(hash, tried, attempts), rng, now) if balancer is not None else None
 
     def pick_again(
         self,
@@ -190,7 +191,9 @@ class Upstream:
         return chosen
 
     def _attend(self) -> None:
-        self.attentive = self.detector is not None or bool(self.reachability.refused_by)
+        refused = bool(self.reachability.refused_by)
+        self.attentive = self.detector is not None or refused
+        self._plain = None if refused or self.hashes else self._balancer
 
     def _look_at_outliers(self, rng: Rng, now: float) -> None:
         assert self.detector is not None

@@ -253,7 +253,9 @@ def _shares(world: World, namespace: str, found: Explanation) -> Iterator[views.
             address, _, health = text.partition(" ")
             view = known.get(address) or _bare(address, health, host=parsed.host if parsed else share.name)
             endpoints.append(replace(view, priority=priority))
-        yield views.ClusterShare(name=share.name, percent=share.percent, endpoints=endpoints, error=share.error)
+        yield views.ClusterShare(
+            name=share.name, percent=share.percent, endpoints=endpoints, error=share.error, placed=share.placed
+        )
 
 
 def _bare(address: str, health: str, *, host: str) -> views.EndpointView:

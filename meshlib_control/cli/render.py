@@ -216,6 +216,8 @@ def explanation(request: str, trace: views.ExplanationView) -> RenderableType:
     for cluster in trace.clusters:
         lines.append(Text(f"{cluster.percent:g} % to {cluster.name}"))
         lines.extend(_endpoint_line(endpoint) for endpoint in cluster.endpoints)
+        if cluster.placed:
+            lines.append(Text(f"     {cluster.placed} is where the hash of this request leads", style="bold"))
         if cluster.error:
             lines.append(Text(f"     {cluster.error}: a call would fail with UH (no healthy upstream)", style="bold red"))
     return Group(*lines)
