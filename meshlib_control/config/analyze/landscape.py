@@ -128,6 +128,7 @@ class Landscape:
         self.destination_rules = resources.of("DestinationRule")
         self.resilience_policies = resources.of("ResiliencePolicy")
         self.sidecars = resources.of("Sidecar")
+        self.resilience_policies = resources.of("ResiliencePolicy")
         self.peer_authentications = resources.of("PeerAuthentication")
         self.request_authentications = tuple(filter(is_for_workloads, resources.of("RequestAuthentication")))
         self.authorization_policies = tuple(filter(is_for_workloads, resources.of("AuthorizationPolicy")))
