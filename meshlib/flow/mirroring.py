@@ -40,7 +40,7 @@ class Mirrors:
     def copies(self, call: Call, rng: Rng) -> Generator[Command, Result, None]:
         for mirror, destination in self._mirrors:
             if mirror.fraction >= 1.0 or rng.random() < mirror.fraction:
-                yield Copy(_copied(call, call.host if mirror.keep_host else shadowed(call.host)), destination)
+                yield Copy(_copied(call, keep_host=mirror.keep_host), destination)
 
 
 def mirrors_of(action: Forward, name: str, make: Callable[[Target], Destination]) -> Mirrors | None:
@@ -56,11 +56,19 @@ def shadowed(host: str) -> str:
     return f"{host}-shadow"
 
 
-def _copied(call: Call, host: str) -> Call:
+def _copied(call: Call, *, keep_host: bool) -> Call:
     """The caller's wishes about retries and time are about the call, not about its copies.  What the mesh's ends tell each
     other is for the one that is called.
     """
-    headers = [pair for pair in call.headers if not pair[0].lower().startswith(PREFIX)]
+    host, headers = call.host, []
+    for pair in call.headers:
+        name = pair[0].lower()
+        if name == b"host":  # as the caller has written it, which goes before all else
+            host = pair[1].decode("latin-1")
+        elif not name.startswith(PREFIX):
+            headers.append(pair)
+    if not keep_host:
+        host = shadowed(host)
     return Call(call.method, call.authority, call.path, headers, started=call.started, replayable=False, host=host)
 
 

@@ -60,6 +60,7 @@ class Bench:
                     now += command.seconds
                     command = flow.send(now)
                 else:
+                    assert isinstance(command, Attempt)
                     self.attempts.append(command)
                     now += 0.01
                     command = flow.send(answer(command, now))

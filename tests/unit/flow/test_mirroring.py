@@ -64,6 +64,17 @@ def test_copies_come_before_the_first_try_and_after_the_changes_of_the_route() -
     assert (copied.deadline, copied.overrides, copied.inherited_attempt) == (None, None, 1)
 
 
+def test_a_host_header_of_the_callers_own_is_the_one_that_counts() -> None:
+    """Client libraries send one among their headers."""
+    call = Call("GET", "reviews:80", "/", [(b"Host", b"own.test:80"), (b"x-mesh-peer", b"admin")], host="reviews")
+    flow = client_flow(call, destination(Mirror(HOST)), CallRecord("", 0.0), random.Random(1))
+    copy = next(flow)
+    flow.close()
+    assert isinstance(copy, Copy)
+    assert (copy.call.host, copy.call.headers) == ("own.test-shadow:80", [])
+    assert len(call.headers) == 2
+
+
 def test_a_copy_has_one_try_and_the_routes_time() -> None:
     command = next(
         client_flow(

@@ -46,7 +46,11 @@ class World:
         try:
             command = next(flow)
             while True:
-                command = flow.send(self.now) if isinstance(command, Sleep) else flow.send(self._answer(command))
+                if isinstance(command, Sleep):
+                    command = flow.send(self.now)
+                else:
+                    assert isinstance(command, Attempt)
+                    command = flow.send(self._answer(command))
         except StopIteration as stop:
             served: Served = stop.value
         if served.lease is not None:
