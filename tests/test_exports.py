@@ -33,7 +33,7 @@ PUBLIC = {
     "meshlib.testing": [
         "Arrived", "Attempted", "Called", "Caller", "CompiledControl", "DEFAULT_RETRY", "Delay", "Event", "FakeClock", "Fault",
         "Injected", "Instance", "MemoryNetwork", "Refuse", "Reset", "SimulatedMesh", "Stalled", "StaticControl", "Status",
-        "Unreachable", "VirtualTime", "service", "snapshot", "static_mesh",
+        "Unreachable", "VirtualTime", "noted", "service", "snapshot", "static_mesh",
     ],
     "meshlib_control.lab": ["DeclaredService", "InvalidConfiguration", "MeshLab", "Received"],
     "meshlib_integrations.asgi": ["MeshMiddleware"],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meshlib.testing.faults import Unreachable as Unreachable
     from meshlib.testing.instance import Arrived as Arrived
     from meshlib.testing.instance import Instance as Instance
+    from meshlib.testing.instance import noted as noted
     from meshlib.testing.network import Attempted as Attempted
     from meshlib.testing.network import Caller as Caller
     from meshlib.testing.network import MemoryNetwork as MemoryNetwork
@@ -53,6 +54,7 @@ __all__ = [
     "Status",
     "Unreachable",
     "VirtualTime",
+    "noted",
     "service",
     "snapshot",
     "static_mesh",
@@ -76,6 +78,7 @@ _WHERE = {
     "Stalled": "virtual_time",
     "Status": "faults",
     "Unreachable": "faults",
+    "noted": "instance",
     "VirtualTime": "virtual_time",
 }
 

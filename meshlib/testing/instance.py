@@ -26,10 +26,11 @@ Message = MutableMapping[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 """ASGI 3."""
 
+_ARRIVED = "meshlib.arrived"
 CONNECTION = "meshlib.connection"  # where `meshlib_integrations.asgi` looks for it in the scope's state
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Arrived:
     """A request that has come to an instance.  Headers are raw pairs with lower-case names."""
 
@@ -39,6 +40,7 @@ class Arrived:
     body: bytes
     connection: Connection
     at: float  # seconds on the clock of the simulation
+    served: bool = False  # the application got it: nothing before it has refused or answered it
 
     @property
     def path(self) -> str:
@@ -193,7 +195,7 @@ class _Exchange:
             "headers": list(request.headers),
             "client": (connection.remote_address, 40000),
             "server": (connection.local_address, connection.local_port),
-            "state": {**self._state, CONNECTION: connection},
+            "state": {**self._state, CONNECTION: connection, _ARRIVED: request},
         }
 
     async def _receive(self) -> Message:
@@ -212,6 +214,18 @@ class _Exchange:
             if not message.get("more_body", False):
                 self._ended = True
                 self._response.end()
+
+
+def noted(app: Application) -> Application:
+    """`app`, which notes that it got a request.  It goes behind whatever may refuse one."""
+
+    async def noting(scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            arrived: Arrived = scope["state"].pop(_ARRIVED)
+            arrived.served = True
+        await app(scope, receive, send)
+
+    return noting
 
 
 def _unquoted(raw: bytes) -> str:

@@ -24,6 +24,7 @@ from meshlib.testing import (
     MemoryNetwork,
     SimulatedMesh,
     VirtualTime,
+    noted,
 )
 from meshlib_control.catalog.model import Instance as Registered
 from meshlib_control.catalog.model import Port
@@ -106,7 +107,7 @@ class MeshLab:
 
         It has no identity, no policies, and no place in the catalog; certificates of the web's kind are taken as good.
         """
-        instance = Instance(host, f"{host}:{port}", asgi(app, self._time, host, {"host": host}))
+        instance = Instance(host, f"{host}:{port}", noted(asgi(app, self._time, host, {"host": host})))
         self._network.instances[instance.key] = self._outside[host] = instance
 
     def apply(self, *sources: Source, namespace: str = "") -> None:
@@ -237,10 +238,12 @@ class MeshLab:
         return sum(1 for attempted in self.attempted if attempted.service == host)
 
     def requests(self, service: str, instance: int | str | None = None, *, namespace: str = "") -> list[Arrived]:
-        """What came as far as to the server of a service, refused or not, in order."""
-        self._time.settle()
-        instances = self._instances(service, instance, namespace)
-        return sorted((arrived for each in instances for arrived in each.arrived), key=lambda arrived: arrived.at)
+        """What a service's applications got, in order."""
+        return [arrived for arrived in self._arrived(service, instance, namespace) if arrived.served]
+
+    def refused(self, service: str, instance: int | str | None = None, *, namespace: str = "") -> list[Arrived]:
+        """What came to a service and not to its applications: its policies have refused it, or answered it themselves."""
+        return [arrived for arrived in self._arrived(service, instance, namespace) if not arrived.served]
 
     def failures(self, service: str, *, namespace: str = "") -> list[BaseException]:
         """What a service's applications have raised; their callers got 500."""
@@ -289,7 +292,7 @@ class MeshLab:
         port = declared.port.target
         mesh = self._process(workload, name, address, port=port)
         about = {"service": workload.service, "instance": name, "labels": dict(workload.labels)}
-        inner = asgi(app, self._time, name, about)
+        inner = noted(asgi(app, self._time, name, about))
         peer = workload.peer(self._trust_domain) if mtls else None
         instance = Instance(name, f"{address}:{port}", MeshMiddleware(inner, mesh), inner=inner, peer=peer)
         self._network.instances[instance.key] = instance
@@ -360,6 +363,11 @@ class MeshLab:
     def _set_up(self, service: str, instance: int | str | None, namespace: str, *, up: bool) -> None:
         for each in self._instances(service, instance, namespace):
             each.up = up
+
+    def _arrived(self, service: str, instance: int | str | None, namespace: str) -> list[Arrived]:
+        self._time.settle()
+        found = (arrived for each in self._instances(service, instance, namespace) for arrived in each.arrived)
+        return sorted(found, key=lambda arrived: arrived.at)
 
     def _instances(self, service: str, instance: int | str | None, namespace: str) -> list[Instance]:
         if service in self._outside:

@@ -152,6 +152,8 @@ def test_a_policy_lets_in_whom_it_names(mesh_lab: MeshLab) -> None:
     assert mesh_lab.client("reviews").post("http://ratings/").status_code == 403
     assert mesh_lab.client("productpage").get("http://ratings/").status_code == 403
     assert mesh_lab.client("reviews", namespace="elsewhere").get("http://ratings.default/").status_code == 403
+    assert len(mesh_lab.requests("ratings")) == 1
+    assert [arrived.method for arrived in mesh_lab.refused("ratings")] == ["POST", "GET", "GET"]
     assert mesh_lab.mesh("ratings").denied == {"rbac_access_denied_matched_policy[none]": 3}
 
 
