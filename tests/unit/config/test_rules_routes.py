@@ -119,6 +119,8 @@ CASES = [
     ("CORSPolicy", "{allowOrigins: [{exact: 'https://a'}], allowMethods: [GET, '*'], maxAge: 2s}", []),
     ("CORSPolicy", "{allowOrigins: [{}]}", [("MSH0124", "allowOrigins[0]")]),
     ("CORSPolicy", "{allowHeaders: ['a b']}", [("MSH0126", "allowHeaders[0]")]),
+    ("CORSPolicy", "{allowHeaders: ['*'], exposeHeaders: ['*']}", []),
+    ("CORSPolicy", "{allowHeaders: ['x-*'], exposeHeaders: ['']}", [("MSH0126", "allowHeaders[0]"), ("MSH0126", "exposeHeaders[0]")]),
     ("CORSPolicy", "{maxAge: 1500ms}", [("MSH0133", "maxAge")]),
     # VirtualService
     ("VirtualService", f"{{hosts: [a, b.c, '*.d.e', 10.0.0.1, '::1'], http: [{{{ROUTE}}}]}}", []),
