@@ -26,7 +26,7 @@ from meshlib.flow.served import Served
 from meshlib.model.outcome import Outcome
 from meshlib.policy.rng import Rng
 from meshlib.runtime.drive import Lock, adrive
-from meshlib.runtime.fork import forget_in_child
+from meshlib.runtime.fork import forget_in_child, keep_for_ever
 from meshlib.wire.errors import WireError
 from meshlib.wire.request import encode_head
 
@@ -100,13 +100,15 @@ class Mirroring:
 
     def close(self) -> None:
         """Give up what is under way, and start nothing any more."""
-        self._closed = True
-        running, self._running = self._running, None
+        with self._lock:
+            self._closed = True
+            running, self._running = self._running, None
         if running is not None:
             running.stop()
 
     def forget(self) -> None:
         """In a forked child: the thread, and what it sends, are the parent's."""
+        keep_for_ever(self._running)
         self._running = None
         self._in_flight = 0
         self._idle = threading.Event()
