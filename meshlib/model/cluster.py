@@ -101,6 +101,7 @@ class OutlierDetection:
     max_ejection_time_jitter: float = 0.0
     successful_active_health_check_uneject_host: bool = True
     always_eject_one_host: bool = False
+    error_statuses: frozenset[int] = frozenset()  # count as errors in the place of all from 500; empty: those do
 
 
 @dataclass(frozen=True, slots=True)

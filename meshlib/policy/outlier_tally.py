@@ -118,7 +118,7 @@ def count(tally: Tally, outcome: Outcome, config: OutlierDetection) -> tuple[Det
     if reset is None:
         if apart:
             tally.connected()
-        return tally.responded(_code(outcome), config)
+        return tally.responded(_code(outcome, config.error_statuses), config)
     if reset in _UNCOUNTED or (reset is Reset.TIMEOUT and not outcome.sent):
         return ()  # such a timeout passed in line for a connection, or in making it: that is the connect timeout's to judge
     if not apart:
@@ -128,14 +128,18 @@ def count(tally: Tally, outcome: Outcome, config: OutlierDetection) -> tuple[Det
     return tally.broke(config)
 
 
-def _code(outcome: Outcome) -> int:
-    """The HTTP status; of a gRPC call that ended with its headers, what Envoy takes its gRPC status for."""
-    if outcome.status != 200:
-        return outcome.status
-    status = _grpc_status(outcome.headers)
-    if status is None:
-        return 200
-    return _HTTP_STATUS[status] if status < len(_HTTP_STATUS) else 500
+def _code(outcome: Outcome, errors: frozenset[int]) -> int:
+    """The HTTP status; of a gRPC call that ended with its headers, what Envoy takes its gRPC status for.
+
+    If there are `errors`, they are errors (500 if they are below) and all others are fine, whatever they are.
+    """
+    if outcome.status == 200:
+        status = _grpc_status(outcome.headers)
+        if status is not None:
+            return _HTTP_STATUS[status] if status < len(_HTTP_STATUS) else 500
+    if errors:
+        return max(outcome.status, 500) if outcome.status in errors else 200
+    return outcome.status
 
 
 def _grpc_status(headers: Headers) -> int | None:

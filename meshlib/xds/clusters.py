@@ -16,7 +16,7 @@ from meshlib.xds.endpoints import MTLS_MODE, TLS_MODE, decode_endpoints
 from meshlib.xds.fields import allow_only, seconds, unpack
 from meshlib.xds.health_checks import decode_health_checks
 from meshlib.xds.invalid import Problems
-from meshlib.xds.outlier_detection import decode_outlier_detection
+from meshlib.xds.outlier_detection import decode_error_statuses, decode_outlier_detection
 from meshlib.xds.proto import cluster_pb2, core_pb2
 from meshlib.xds.resilience import CLUSTER_OPTIONS, decode_cluster_resilience
 from meshlib.xds.tls import decode_upstream, is_raw
@@ -59,7 +59,9 @@ _FIELDS = LB_FIELDS | frozenset(
 _THRESHOLD_FIELDS = frozenset(
     {"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "retry_budget", "track_remaining"}
 )
-_HTTP_FIELDS = frozenset({"common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"})
+_HTTP_FIELDS = frozenset(
+    {"common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "outlier_detection"}
+)
 _COMMON_HTTP_FIELDS = frozenset({"idle_timeout", "max_connection_duration", "max_requests_per_connection"})
 _SOCKET_MATCH_FIELDS = frozenset({"name", "match", "transport_socket"})
 _EDS_FIELDS = frozenset({"eds_config", "service_name"})
@@ -86,7 +88,7 @@ def decode_cluster(cluster: cluster_pb2.Cluster, problems: Problems) -> Cluster:
         eds_name=_eds_name(cluster, problems) if discovery is Discovery.EDS else "",
         lb_policy=decode_lb_policy(cluster, discovery, problems),
         balancing=decode_balancing(cluster, problems),
-        outlier_detection=decode_outlier_detection(cluster, problems),
+        outlier_detection=decode_outlier_detection(cluster, http.error_statuses, problems),
         health_checks=decode_health_checks(cluster, problems),
         connect_timeout=_connect_timeout(cluster, problems),
         idle_timeout=http.idle_timeout,
@@ -172,6 +174,7 @@ class _HttpOptions:
     idle_timeout: float = _IDLE_TIMEOUT
     max_connection_duration: float = 0.0
     max_requests_per_connection: int = 0
+    error_statuses: frozenset[int] = frozenset()  # of outlier detection
 
 
 def _http_options(cluster: cluster_pb2.Cluster, problems: Problems) -> _HttpOptions:
@@ -198,6 +201,7 @@ def _http_options(cluster: cluster_pb2.Cluster, problems: Problems) -> _HttpOpti
             common.max_connection_duration, field=f"{where}.max_connection_duration", problems=problems
         ),
         max_requests_per_connection=common.max_requests_per_connection.value,
+        error_statuses=decode_error_statuses(options, problems, field=field),
     )
 
 

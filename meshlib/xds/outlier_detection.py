@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -9,8 +10,9 @@ from google.protobuf.duration_pb2 import Duration
 from meshlib.model.cluster import OutlierDetection
 from meshlib.xds.fields import seconds
 from meshlib.xds.invalid import Problems
-from meshlib.xds.proto import cluster_pb2
+from meshlib.xds.proto import cluster_pb2, core_pb2, route_pb2
 
+_STATUS = re.compile(r"[1-5][0-9]{2}")
 _FIELD: Final = "outlier_detection"
 _DEFAULTS: Final = OutlierDetection()
 
@@ -37,7 +39,9 @@ _PERCENTAGES: Final = (
 )
 
 
-def decode_outlier_detection(cluster: cluster_pb2.Cluster, problems: Problems) -> OutlierDetection | None:
+def decode_outlier_detection(
+    cluster: cluster_pb2.Cluster, error_statuses: frozenset[int], problems: Problems
+) -> OutlierDetection | None:
     """None: the cluster has none.  Fields that are unknown have been reported by then."""
     if not cluster.HasField("outlier_detection"):
         return None
@@ -64,7 +68,29 @@ def decode_outlier_detection(cluster: cluster_pb2.Cluster, problems: Problems) -
             else _DEFAULTS.successful_active_health_check_uneject_host
         ),
         always_eject_one_host=found.always_eject_one_host.value,
+        error_statuses=error_statuses,
     )
+
+
+def decode_error_statuses(options: cluster_pb2.HttpProtocolOptions, problems: Problems, *, field: str) -> frozenset[int]:
+    """The statuses of an ``error_matcher`` that asks for one of some; other matchers are not understood."""
+    if not options.outlier_detection.HasField("error_matcher"):
+        return frozenset()
+    matcher, where = options.outlier_detection.error_matcher, f"{field}.outlier_detection.error_matcher"
+    rules = matcher.or_match.rules if matcher.WhichOneof("rule") == "or_match" else [matcher]
+    statuses = {_status(rule) for rule in rules}
+    if None in statuses or not statuses:
+        problems.describe(where, "set", "one or more rules of one :status header each, which is an exact string")
+    return frozenset(status for status in statuses if status is not None)
+
+
+def _status(rule: cluster_pb2.MatchPredicate) -> int | None:
+    headers = rule.http_response_headers_match.headers
+    if len(headers) != 1:
+        return None
+    text = headers[0].string_match.exact
+    expected = route_pb2.HeaderMatcher(name=":status", string_match=core_pb2.StringMatcher(exact=text))
+    return int(text) if _STATUS.fullmatch(text) and headers[0] == expected else None
 
 
 def _count(found: cluster_pb2.OutlierDetection, name: str) -> int:

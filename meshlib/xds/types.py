@@ -137,6 +137,8 @@ ENVOY_NAMES: Final[dict[str, str]] = {
     "QueryParameter": "envoy.config.core.v3.QueryParameter",
     "RuntimeDouble": "envoy.config.core.v3.RuntimeDouble",
     "HealthCheck": "envoy.config.core.v3.HealthCheck",
+    "HttpHeadersMatch": "envoy.config.common.matcher.v3.HttpHeadersMatch",
+    "MatchPredicate": "envoy.config.common.matcher.v3.MatchPredicate",
     "OutlierDetection": "envoy.config.cluster.v3.OutlierDetection",
     "PreviousPrioritiesConfig": "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
     "CorsPolicy": "envoy.extensions.filters.http.cors.v3.CorsPolicy",

@@ -6,11 +6,15 @@ else those of failureRateEjection, else those of successRateEjection.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from meshlib.xds.proto import cluster_pb2
+from meshlib.xds.types import ENVOY_NAMES, pack
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.config.kinds import OutlierDetection
 from meshlib_control.config.kinds.resilience_policy import FailureRateEjection, ResiliencePolicy, SuccessRateEjection
 
+_HTTP_OPTIONS = ENVOY_NAMES["HttpProtocolOptions"]
 _ALWAYS = 100  # percent of the detections that lead to an ejection
 
 
@@ -31,6 +35,8 @@ def set_outlier_detection(
     if rule is not None:
         _set_consecutive(made, rule)
         result.common_lb_config.healthy_panic_threshold.value = float(rule.min_health_percent or 0)
+        if rule.outlier_detection_http_error_codes:
+            _set_error_statuses(result, rule.outlier_detection_http_error_codes)
     else:
         made.enforcing_consecutive_5xx.value = 0
     _set_rates(made, by_failures, by_successes)
@@ -54,6 +60,22 @@ def _set_consecutive(made: cluster_pb2.OutlierDetection, rule: OutlierDetection)
             made.consecutive_local_origin_failure.value = rule.consecutive_local_origin_failures
             made.enforcing_consecutive_local_origin_failure.value = _ALWAYS
         made.enforcing_local_origin_success_rate.value = 0
+
+
+def _set_error_statuses(result: cluster_pb2.Cluster, statuses: Iterable[int]) -> None:
+    """These count as errors, in the place of all from 500.  Envoy keeps it among the protocol's options."""
+    packed = result.typed_extension_protocol_options
+    options = cluster_pb2.HttpProtocolOptions()
+    if _HTTP_OPTIONS in packed:
+        options.ParseFromString(packed[_HTTP_OPTIONS].value)
+    if options.WhichOneof("upstream_protocol_options") is None:
+        options.explicit_http_config.http_protocol_options.SetInParent()
+    matcher, distinct = options.outlier_detection.error_matcher, sorted(set(statuses))
+    rules = [matcher.or_match.rules.add() for _ in distinct] if len(distinct) > 1 else [matcher]  # Envoy wants two, or none
+    for rule, status in zip(rules, distinct, strict=True):
+        header = rule.http_response_headers_match.headers.add(name=":status")
+        header.string_match.exact = str(status)
+    packed[_HTTP_OPTIONS].CopyFrom(pack(options))
 
 
 def _set_rates(

@@ -194,7 +194,6 @@ _POLICY_OF_A_PORT = (
         "connectionPool.http.http2KeepAlive",
         "gRPC's servers close connections on which they are pinged more often than they allow; use tcp.tcpKeepalive",
     ),
-    Row("outlierDetection.outlierDetectionHttpErrorCodes", "statuses from 500 count, or only 502, 503 and 504"),
     Row("tls.credentialName", "name files where the caller runs: clientCertificate, privateKey, caCertificates"),
     Row("tls.caCrl", "no lists are read; give a caCertificates that does not vouch for the revoked ones"),
     Row(

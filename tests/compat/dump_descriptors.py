@@ -28,6 +28,7 @@ FILES = (
     "envoy.config.endpoint.v3.endpoint_pb2",
     "envoy.config.endpoint.v3.endpoint_components_pb2",
     "envoy.config.cluster.v3.circuit_breaker_pb2",
+    "envoy.config.common.matcher.v3.matcher_pb2",
     "envoy.config.cluster.v3.cluster_pb2",
     "envoy.config.cluster.v3.outlier_detection_pb2",
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2",

@@ -28,6 +28,7 @@ from tests.support import envoy
 
 pytestmark = pytest.mark.envoy
 
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 ENDPOINTS = 5
 TIMEOUT = 0.1
 DEADLINE = 10.0
@@ -44,6 +45,7 @@ class Scenario:
     wishes: tuple[str, ...]
     requests: int = 60
     refusing: int = 0  # how many of the endpoints take no connections
+    errors: tuple[int, ...] = ()  # statuses that count as errors in the place of all from 500
 
 
 SCENARIOS = {
@@ -75,6 +77,11 @@ SCENARIOS = {
         60,
         refusing=1,
     ),
+    "error-codes": Scenario(
+        {**COMMON, "consecutive_5xx": 3, "consecutive_gateway_failure": 2}, ("200", "404", "500", "503"), errors=(404, 503)
+    ),
+    "one-error-code": Scenario({**COMMON, "consecutive_5xx": 2}, ("200", "404", "500", "reset"), errors=(404,)),
+    "grpc-error-codes": Scenario({**COMMON, "consecutive_5xx": 2}, ("200", "404", "grpc-14", "grpc-0"), errors=(404,)),
     "grpc": Scenario({**COMMON, "consecutive_5xx": 2}, tuple(f"grpc-{status}" for status in range(17)), 80),
 }
 _PER_SECOND: dict[str, Any] = {"interval": "1s", "max_ejection_percent": 100, "enforcing_consecutive_5xx": 0}
@@ -120,13 +127,13 @@ class _Wished(BaseHTTPRequestHandler):
 class Ours:
     """Our detector of a cluster with these endpoints."""
 
-    def __init__(self, name: str, detection: Mapping[str, Any], ports: list[int]) -> None:
+    def __init__(self, name: str, detection: Mapping[str, Any], ports: list[int], errors: tuple[int, ...] = ()) -> None:
         self.name = name
         self.hosts = {host.key: host for host in (Host(Endpoint("127.0.0.1", port)) for port in ports)}
         self.emit: Emit | None = None
         message = ParseDict({"name": name, "outlier_detection": detection}, cluster_pb2.Cluster())
         problems = Problems()
-        config = decode_outlier_detection(message, problems)
+        config = decode_outlier_detection(message, frozenset(errors), problems)
         assert config is not None
         assert not problems
         self.detector = OutlierDetector(self, config)
@@ -219,13 +226,29 @@ def _bootstrap(ports: list[int], closed: list[int]) -> dict[str, Any]:
 
 def _cluster(name: str, detection: Mapping[str, Any], ports: list[int]) -> dict[str, Any]:
     endpoints = [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}} for port in ports]
+    errors = SCENARIOS[name].errors if name in SCENARIOS else ()
     return {
+        **({"typed_extension_protocol_options": _options(errors)} if errors else {}),
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "outlier_detection": dict(detection),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+
+
+def _options(errors: tuple[int, ...]) -> dict[str, Any]:
+    rules = [
+        {"http_response_headers_match": {"headers": [{"name": ":status", "string_match": {"exact": str(status)}}]}}
+        for status in errors
+    ]
+    return {
+        HTTP_OPTIONS: {
+            "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
+            "explicit_http_config": {"http_protocol_options": {}},
+            "outlier_detection": {"error_matcher": {"or_match": {"rules": rules}} if len(rules) > 1 else rules[0]},
+        }
     }
 
 
@@ -263,7 +286,9 @@ def agreed(town: Town, ours: Ours) -> Mapping[str, int]:
         theirs, own = town.stats(ours.name), ours.detector.stats
         if all(theirs.get(name) == value for name, value in own.items()):
             return theirs
-        assert time.monotonic() < until, {name: (theirs.get(name), value) for name, value in own.items()}
+        assert time.monotonic() < until, {
+            name: (theirs.get(name), value) for name, value in own.items() if value != theirs.get(name)
+        }
         time.sleep(0.02)
 
 
@@ -271,7 +296,7 @@ def agreed(town: Town, ours: Ours) -> Mapping[str, int]:
 def test_ejections_are_envoys_after_each_response(town: Town, name: str) -> None:
     scenario = SCENARIOS[name]
     refusing = {f"127.0.0.1:{port}" for port in town.refusing}
-    ours = Ours(name, scenario.detection, town.endpoints(scenario.refusing))
+    ours = Ours(name, scenario.detection, town.endpoints(scenario.refusing), scenario.errors)
     dice = random.Random(name)
     for _ in range(scenario.requests):
         wish = dice.choice(scenario.wishes)

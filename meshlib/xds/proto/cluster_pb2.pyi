@@ -2,6 +2,7 @@ import datetime
 
 from meshlib.xds.proto import core_pb2 as _core_pb2
 from meshlib.xds.proto import endpoint_pb2 as _endpoint_pb2
+from meshlib.xds.proto import route_pb2 as _route_pb2
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
@@ -366,8 +367,32 @@ class Cluster(_message.Message):
     max_requests_per_connection: _wrappers_pb2.UInt32Value
     def __init__(self, name: _Optional[str] = ..., alt_stat_name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., health_checks: _Optional[_Iterable[_Union[HealthCheck, _Mapping]]] = ..., outlier_detection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., dns_refresh_rate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., respect_dns_ttl: bool = ..., dns_lookup_family: _Optional[_Union[Cluster.DnsLookupFamily, str]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., ring_hash_lb_config: _Optional[_Union[Cluster.RingHashLbConfig, _Mapping]] = ..., maglev_lb_config: _Optional[_Union[Cluster.MaglevLbConfig, _Mapping]] = ..., least_request_lb_config: _Optional[_Union[Cluster.LeastRequestLbConfig, _Mapping]] = ..., round_robin_lb_config: _Optional[_Union[Cluster.RoundRobinLbConfig, _Mapping]] = ..., upstream_connection_options: _Optional[_Union[UpstreamConnectionOptions, _Mapping]] = ..., transport_socket: _Optional[_Union[_core_pb2.TransportSocket, _Mapping]] = ..., transport_socket_matches: _Optional[_Iterable[_Union[Cluster.TransportSocketMatch, _Mapping]]] = ..., max_requests_per_connection: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
 
+class HttpHeadersMatch(_message.Message):
+    __slots__ = ("headers",)
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    headers: _containers.RepeatedCompositeFieldContainer[_route_pb2.HeaderMatcher]
+    def __init__(self, headers: _Optional[_Iterable[_Union[_route_pb2.HeaderMatcher, _Mapping]]] = ...) -> None: ...
+
+class MatchPredicate(_message.Message):
+    __slots__ = ("or_match", "http_response_headers_match")
+    class MatchSet(_message.Message):
+        __slots__ = ("rules",)
+        RULES_FIELD_NUMBER: _ClassVar[int]
+        rules: _containers.RepeatedCompositeFieldContainer[MatchPredicate]
+        def __init__(self, rules: _Optional[_Iterable[_Union[MatchPredicate, _Mapping]]] = ...) -> None: ...
+    OR_MATCH_FIELD_NUMBER: _ClassVar[int]
+    HTTP_RESPONSE_HEADERS_MATCH_FIELD_NUMBER: _ClassVar[int]
+    or_match: MatchPredicate.MatchSet
+    http_response_headers_match: HttpHeadersMatch
+    def __init__(self, or_match: _Optional[_Union[MatchPredicate.MatchSet, _Mapping]] = ..., http_response_headers_match: _Optional[_Union[HttpHeadersMatch, _Mapping]] = ...) -> None: ...
+
 class HttpProtocolOptions(_message.Message):
-    __slots__ = ("common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config")
+    __slots__ = ("common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "outlier_detection")
+    class OutlierDetection(_message.Message):
+        __slots__ = ("error_matcher",)
+        ERROR_MATCHER_FIELD_NUMBER: _ClassVar[int]
+        error_matcher: MatchPredicate
+        def __init__(self, error_matcher: _Optional[_Union[MatchPredicate, _Mapping]] = ...) -> None: ...
     class ExplicitHttpConfig(_message.Message):
         __slots__ = ("http_protocol_options", "http2_protocol_options")
         HTTP_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -385,7 +410,9 @@ class HttpProtocolOptions(_message.Message):
     COMMON_HTTP_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     EXPLICIT_HTTP_CONFIG_FIELD_NUMBER: _ClassVar[int]
     USE_DOWNSTREAM_PROTOCOL_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    OUTLIER_DETECTION_FIELD_NUMBER: _ClassVar[int]
     common_http_protocol_options: _core_pb2.CommonHttpProtocolOptions
     explicit_http_config: HttpProtocolOptions.ExplicitHttpConfig
     use_downstream_protocol_config: HttpProtocolOptions.UseDownstreamHttpConfig
-    def __init__(self, common_http_protocol_options: _Optional[_Union[_core_pb2.CommonHttpProtocolOptions, _Mapping]] = ..., explicit_http_config: _Optional[_Union[HttpProtocolOptions.ExplicitHttpConfig, _Mapping]] = ..., use_downstream_protocol_config: _Optional[_Union[HttpProtocolOptions.UseDownstreamHttpConfig, _Mapping]] = ...) -> None: ...
+    outlier_detection: HttpProtocolOptions.OutlierDetection
+    def __init__(self, common_http_protocol_options: _Optional[_Union[_core_pb2.CommonHttpProtocolOptions, _Mapping]] = ..., explicit_http_config: _Optional[_Union[HttpProtocolOptions.ExplicitHttpConfig, _Mapping]] = ..., use_downstream_protocol_config: _Optional[_Union[HttpProtocolOptions.UseDownstreamHttpConfig, _Mapping]] = ..., outlier_detection: _Optional[_Union[HttpProtocolOptions.OutlierDetection, _Mapping]] = ...) -> None: ...

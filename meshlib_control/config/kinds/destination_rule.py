@@ -263,7 +263,7 @@ class OutlierDetection(Element, frozen=True):
     min_health_percent: Int32 | None = None
     """Below this share of healthy endpoints all are used, whatever is known of them: 0, never, unless given."""
     outlier_detection_http_error_codes: tuple[HTTPErrorCode, ...] = ()
-    """Statuses that count as errors."""
+    """Statuses that count as errors, in the place of all from 500; for gRPC its own statuses count as ever."""
 
 
 class ClientTLSSettings(Element, frozen=True):

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from meshlib.model.cluster import Cluster, HttpHealthCheck, OutlierDetection, TcpHealthCheck
 from meshlib.xds.decode import decode
 from meshlib.xds.proto import cluster_pb2
-from meshlib.xds.types import CLUSTER
+from meshlib.xds.types import CLUSTER, ENVOY_NAMES, pack
 from meshlib_control.catalog.model import Port
 from meshlib_control.compile import Flavour, Node, generate, scope_of
 from meshlib_control.compile.health_checks import set_health_checks
@@ -162,6 +162,26 @@ def test_payloads_of_tcp_checks_are_text_or_bytes() -> None:
     policy = "{host: a, healthChecks: [{tcp: {send: {string: PING}, receive: [{bytes: UE9ORw==}]}}]}"
     (found,) = decoded(compiled("", policy)).health_checks
     assert found.check == TcpHealthCheck(b"PING", (b"PONG",))
+
+
+@pytest.mark.parametrize("codes", [[404], [404, 503, 404]])
+def test_statuses_that_count_as_errors(codes: list[int]) -> None:
+    found = decoded(compiled(f"{{outlierDetectionHttpErrorCodes: {codes}}}")).outlier_detection
+    assert found is not None
+    assert found.error_statuses == set(codes)
+
+
+def test_statuses_that_count_as_errors_leave_the_other_options_of_the_protocol_alone() -> None:
+    result = cluster_pb2.Cluster(name="c", type=cluster_pb2.Cluster.STATIC)
+    options = cluster_pb2.HttpProtocolOptions()
+    options.common_http_protocol_options.idle_timeout.seconds = 7
+    options.explicit_http_config.http2_protocol_options.SetInParent()
+    packed = result.typed_extension_protocol_options[ENVOY_NAMES["HttpProtocolOptions"]]
+    packed.CopyFrom(pack(options))
+    set_outlier_detection(result, parsed(kinds.OutlierDetection, "{outlierDetectionHttpErrorCodes: [404, 503]}"))
+    after = cluster_pb2.HttpProtocolOptions.FromString(packed.value)
+    assert after.explicit_http_config.HasField("http2_protocol_options")
+    assert decoded(result).idle_timeout == 7.0
 
 
 CONFIG = """

@@ -66,8 +66,8 @@ def refused(kind: str, spec: str) -> list[str]:
         ("DestinationRule", "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}}", []),
         (
             "DestinationRule",
-            "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, outlierDetection: {outlierDetectionHttpErrorCodes: [500]}}]}}",
-            ["trafficPolicy.portLevelSettings[0].outlierDetection.outlierDetectionHttpErrorCodes"],
+            "{host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, caCrl: /crl}}]}}",
+            ["trafficPolicy.portLevelSettings[0].tls.caCrl"],
         ),
         ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, subjectAltNames: [a]}", []),
         ("DestinationRule", "{host: a, trafficPolicy: {loadBalancer: {simple: RANDOM}}}", []),
@@ -103,8 +103,8 @@ def refused(kind: str, spec: str) -> list[str]:
         ),
         (
             "DestinationRule",
-            "{host: a, subsets: [{name: x}, {name: y, trafficPolicy: {outlierDetection: {outlierDetectionHttpErrorCodes: [500]}}}]}",
-            ["subsets[1].trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"],
+            "{host: a, subsets: [{name: x}, {name: y, trafficPolicy: {tls: {mode: SIMPLE, caCrl: /crl}}}]}",
+            ["subsets[1].trafficPolicy.tls.caCrl"],
         ),
         ("DestinationRule", "{host: a, trafficPolicy: {connectionPool: {http: {useClientProtocol: false}}}}", []),
         ("ServiceEntry", "{hosts: [a.b], resolution: STATIC, addresses: [10.0.0.1]}", []),

@@ -131,3 +131,22 @@ def test_a_reset_counts_again() -> None:
             found.append(detection)
             tally.reset(detection)
     assert found == [Detection.CONSECUTIVE_5XX] * 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counters"),  # total, ok, 5xx in a row, gateway errors in a row
+    [
+        (Outcome(0.0, status=404), (1, 0, 1, 0)),
+        (Outcome(0.0, status=503), (1, 0, 1, 1)),
+        (Outcome(0.0, status=500), (1, 1, 0, 0)),
+        (Outcome(0.0, status=200), (1, 1, 0, 0)),
+        (grpc(14), (1, 0, 1, 1)),
+        (reset(Reset.CONNECT_FAILURE, sent=False), (1, 0, 1, 1)),
+    ],
+    ids=repr,
+)
+def test_statuses_that_count_as_errors_do_in_the_place_of_all_from_500(outcome: Outcome, counters: tuple[int, ...]) -> None:
+    """As Envoy's ``error_matcher``, seen on the binary."""
+    tally = Tally()
+    count(tally, outcome, OutlierDetection(error_statuses=frozenset({404, 503})))
+    assert (tally.total, tally.ok, tally.consecutive_5xx, tally.consecutive_gateway) == counters

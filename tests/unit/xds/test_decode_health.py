@@ -11,7 +11,7 @@ from meshlib.model.cluster import Cluster, GrpcHealthCheck, HealthCheck, HttpHea
 from meshlib.xds.decode import decode
 from meshlib.xds.invalid import ResourceInvalid
 from meshlib.xds.proto import cluster_pb2
-from meshlib.xds.types import CLUSTER
+from meshlib.xds.types import CLUSTER, ENVOY_NAMES, pack
 
 Edit = Callable[[cluster_pb2.Cluster], object]
 NEEDED = {"timeout": "1s", "interval": "5s", "unhealthy_threshold": 3, "healthy_threshold": 2}
@@ -173,3 +173,50 @@ def test_what_a_check_must_have(missing: str) -> None:
 
 def test_two_checks_are_refused_as_envoy_refuses_them() -> None:
     assert "health_checks: 2 checks" in refusal(health_checks=[{**NEEDED, "tcp_health_check": {}}] * 2)
+
+
+HTTP_OPTIONS = ENVOY_NAMES["HttpProtocolOptions"]
+
+
+def with_matcher(matcher: object) -> Cluster:
+    options = ParseDict(
+        {"explicit_http_config": {}, "outlier_detection": {"error_matcher": matcher}}, cluster_pb2.HttpProtocolOptions()
+    )
+    made = cluster_pb2.Cluster(name="c", type=cluster_pb2.Cluster.STATIC)
+    made.outlier_detection.SetInParent()
+    made.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(options))
+    _, value = decode(CLUSTER, made.SerializeToString())
+    assert isinstance(value, Cluster)
+    return value
+
+
+def rule(**header: object) -> dict[str, object]:
+    return {"http_response_headers_match": {"headers": [header]}}
+
+
+EXACT = [rule(name=":status", string_match={"exact": text}) for text in ("404", "503")]
+
+
+@pytest.mark.parametrize(("matcher", "statuses"), [(EXACT[0], {404}), ({"or_match": {"rules": EXACT}}, {404, 503})])
+def test_statuses_that_count_as_errors(matcher: object, statuses: set[int]) -> None:
+    found = with_matcher(matcher).outlier_detection
+    assert found is not None
+    assert found.error_statuses == statuses
+
+
+@pytest.mark.parametrize(
+    "matcher",
+    [
+        {},
+        {"or_match": {}},
+        {"or_match": {"rules": [EXACT[0], {"or_match": {"rules": EXACT}}]}},
+        rule(name="x-status", string_match={"exact": "404"}),
+        rule(name=":status", string_match={"prefix": "4"}),
+        rule(name=":status", string_match={"exact": "4xx"}),
+        rule(name=":status", string_match={"exact": "404"}, invert_match=True),
+        {"http_response_headers_match": {"headers": [{"name": ":status", "string_match": {"exact": "404"}}] * 2}},
+    ],
+)
+def test_other_matchers_of_errors_are_refused(matcher: object) -> None:
+    with pytest.raises(ResourceInvalid, match="error_matcher"):
+        with_matcher(matcher)
