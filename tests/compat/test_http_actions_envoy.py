@@ -105,6 +105,9 @@ spec:
     route:
     - {destination: {host: reviews}, weight: 100, headers: {request: {set: {host: share.test}}}}
     - {destination: {host: ratings}, weight: 0}
+  - match: [{uri: {prefix: /scheme}, scheme: {exact: https}}, {uri: {prefix: /scheme/x}, scheme: {regex: "htt."}}]
+    directResponse: {status: 207}
+  - {match: [{uri: {prefix: /scheme}, scheme: {prefix: ht}, statPrefix: counted}], directResponse: {status: 208}}
   - {route: [{destination: {host: reviews}}]}
 """
 
@@ -132,7 +135,7 @@ PATHS = (
         "/CaSe?x",
     ),
     *("/exact?x=/y", "/re/a?b=c", "/groups/abc/12?x=1", "/groups/none", "/groups/a/1/groups/b/2", "/all/foo/o?o=o", "/all"),
-    *("/authority/a", "/host-set", "/host-destination?q", "/headers", "/split/a", "/both", "/plain"),
+    *("/authority/a", "/host-set", "/host-destination?q", "/headers", "/split/a", "/both", "/plain", "/scheme", "/scheme/x"),
 )
 REQUESTS = [
     (path, host, headers)
