@@ -230,8 +230,8 @@ def _check_failover(failover: LocalityFailover) -> Iterator[Problem]:
     if failover.from_ == failover.to:
         yield Problem(("to",), "MSH0137", f"{failover.to} cannot take over from itself")
     for name, region in (("from", failover.from_ or ""), ("to", failover.to or "")):
-        if "*" in region:
-            yield Problem((name,), "MSH0137", f"{region} names a region; wildcards are not allowed")
+        if "*" in region or "/" in region:
+            yield Problem((name,), "MSH0137", f"{region} is not a region: zones and wildcards are not allowed")
 
 
 def check_tls(tls: ClientTLSSettings | None) -> Iterator[Problem]:

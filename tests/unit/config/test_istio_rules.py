@@ -245,7 +245,8 @@ CASES = [
     ("LocalityLbSetting", "{distribute: [{from: 'a//c', to: {'a/b/c': 100}}]}", False),
     ("LocalityLbSetting", "{distribute: [{from: 'a/*', to: {'a/b/c': 100}}, {from: 'a/b', to: {'a/b/c': 100}}]}", False),
     ("LocalityLbSetting", "{failover: [{from: region1, to: region2}]}", True),
-    ("LocalityLbSetting", "{failover: [{from: 'region1/zone', to: region2}]}", True),
+    ("LocalityLbSetting", "{failover: [{from: 'region1/zone', to: region2}]}", False),
+    ("LocalityLbSetting", "{failover: [{from: region1, to: 'region2/zone'}]}", False),
     ("LocalityLbSetting", "{failover: [{from: '*', to: region2}]}", False),
     ("LocalityLbSetting", "{failover: [{from: region1, to: region2}], failoverPriority: [version]}", True),
     # --- ServiceEntry
