@@ -26,8 +26,9 @@ class Hosts:
 
     def __init__(self, hosts: Iterable[Host], locality: Locality = NOWHERE, weight: int = 0) -> None:
         self.hosts = tuple(hosts)
-        self.healthy = tuple(host for host in self.hosts if host.health is Health.HEALTHY)
-        self.degraded = tuple(host for host in self.hosts if host.health is Health.DEGRADED)
+        health = [host.health for host in self.hosts]
+        self.healthy = tuple(host for host, state in zip(self.hosts, health, strict=True) if state is Health.HEALTHY)
+        self.degraded = tuple(host for host, state in zip(self.hosts, health, strict=True) if state is Health.DEGRADED)
         self.locality = locality
         self.weight = weight
 
