@@ -37,8 +37,8 @@ class QuotaBucket:
     """One bucket of one shared limit."""
 
     __slots__ = (
-        "allowed", "assigned", "begun", "denied", "expires", "granted", "held", "id", "keep", "meter", "reported", "strategy",
-        "used", "used_at",
+        "allowed", "assigned", "begun", "denied", "due", "expires", "granted", "held", "id", "keep", "low", "meter", "reported",
+        "strategy", "used", "used_at",
     )  # fmt: skip
 
     def __init__(self, identity: BucketId, now: float) -> None:
@@ -55,6 +55,8 @@ class QuotaBucket:
         self.held = 0.0  # tokens per second, of a share from an earlier stream; of a quota: 1, there were grants
         self.granted = 0  # of a quota: how many requests may pass in all on this stream
         self.used = 0  # ... and how many have
+        self.low = 0  # when so many are left, more is asked for
+        self.due = False  # to be reported at once
         self.keep = 0.0
 
 
@@ -90,6 +92,9 @@ class SharedLimit:
         bucket.allowed += 1
         bucket.used += 1
         bucket.used_at = now
+        if bucket.granted and bucket.granted - bucket.used in (bucket.low, 0):
+            bucket.due = True  # more is asked for before all is used up, not an interval later
+            self._wake()
         if bucket.meter is not None and not self._has_left(bucket, now):
             bucket.meter.take((), now)
 
@@ -108,12 +113,13 @@ class SharedLimit:
                 del self.buckets[key]
                 continue
             since = bucket.reported
-            if since is not None and not everything and now - since < REPORT_INTERVAL:
+            if since is not None and not bucket.due and not everything and now - since < REPORT_INTERVAL:
                 continue
             yield Usage(bucket.id, now - (bucket.begun if since is None else since), bucket.allowed, bucket.denied, bucket.held)
             bucket.allowed = bucket.denied = 0
             bucket.reported = now
             bucket.held = 0.0
+            bucket.due = False
 
     def began(self, now: float) -> None:
         """A new stream, whose other end knows nothing of what was before."""
@@ -136,6 +142,7 @@ class SharedLimit:
             bucket.meter = None
         elif self.limit.quota is not None:
             bucket.granted = strategy.burst
+            bucket.low = max(bucket.granted - bucket.used, 0) // 2
             bucket.meter = None
         elif bucket.meter is None:
             bucket.meter = TokenBuckets(strategy, 1)
@@ -200,9 +207,9 @@ class SharedLimits:
         return list(self._limits.values())
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is a bucket that the control service has not heard of."""
-        return any(bucket.reported is None for limit in self.all for bucket in limit.buckets.values())
+    def used(self) -> bool:
+        """Whether there is a bucket to speak of."""
+        return any(limit.buckets for limit in self.all)
 
     def began(self, now: float) -> None:
         """A new stream."""

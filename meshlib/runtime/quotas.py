@@ -147,7 +147,7 @@ class QuotaStream:
 
     def _reports(self, ended: threading.Event) -> Iterator[bytes]:
         """What is due, as it becomes so; at the end of the process all that is left.  Runs in gRPC's sending thread."""
-        from meshlib.xds.quota import encode_reports
+        from meshlib.xds.quota import Reports, encode_reports
 
         told = 0
         while not ended.is_set():
@@ -157,9 +157,9 @@ class QuotaStream:
             for side in self._sides:
                 with side.limiting.lock:
                     usages += side.shared.reports(self._clock(), everything=closing)
-            if usages or applied != told:
+            if usages or applied != told or closing:
                 told = applied
-                yield encode_reports(usages, applied)
+                yield encode_reports(Reports(usages, applied, closing))
             if closing:
                 return
             self._wake.wait(REPORT_INTERVAL / 4)
@@ -168,7 +168,7 @@ class QuotaStream:
     def _ready(self) -> grpc.Channel | None:
         """The channel, once there is a bucket to speak of and a certificate to show."""
         while not self._closing:
-            if any(side.shared.waiting for side in self._sides):
+            if any(side.shared.used for side in self._sides):
                 try:
                     return self._channel.get()
                 except ControlError:  # no certificate (yet)

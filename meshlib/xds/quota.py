@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -30,6 +30,7 @@ __all__ = [
     "Assignment",
     "BucketId",
     "Malformed",
+    "Reports",
     "TokenBucket",
     "Usage",
     "decode_reports",
@@ -55,9 +56,19 @@ class Malformed(Exception):
     """Bytes that are no message of RLQS, or one that makes no sense."""
 
 
-def encode_reports(usages: Iterable[Usage], applied: int) -> bytes:
-    """`applied`: how many responses of the stream are in force."""
-    message = _Reports(domain=DOMAIN, responses_applied=applied)
+class Reports(NamedTuple):
+    """What a process says.  `applied`: how many responses of the stream are in force; `leaving`: its last report, it uses none
+    of its shares any more.
+    """
+
+    usages: list[Usage]
+    applied: int = 0
+    leaving: bool = False
+
+
+def encode_reports(reports: Reports) -> bytes:
+    usages, applied, leaving = reports
+    message = _Reports(domain=DOMAIN, responses_applied=applied, leaving=leaving)
     for usage in usages:
         identity = rlqs_pb2.BucketId(bucket=dict(usage.id))
         elapsed = Duration()
@@ -75,8 +86,8 @@ def encode_reports(usages: Iterable[Usage], applied: int) -> bytes:
     return message.SerializeToString()
 
 
-def decode_reports(data: bytes) -> tuple[list[Usage], int]:
-    """The usages, and how many responses are in force.  Raises `Malformed`."""
+def decode_reports(data: bytes) -> Reports:
+    """Raises `Malformed`."""
     try:
         message = _Reports.FromString(data)
     except DecodeError as error:
@@ -91,7 +102,7 @@ def decode_reports(data: bytes) -> tuple[list[Usage], int]:
         usages.append(
             Usage(identity, elapsed, item.num_requests_allowed, item.num_requests_denied, max(held.get(identity, 0.0), 0.0))
         )
-    return usages, message.responses_applied
+    return Reports(usages, message.responses_applied, message.leaving)
 
 
 def encode_response(actions: Iterable[Assignment | Abandon]) -> bytes:

@@ -55,13 +55,17 @@ def decoded(value: bytes) -> Claims:
 class Sightings:
     """When each claim's beat was first seen by this replica, monotonic seconds."""
 
-    seen: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    seen: dict[tuple[str, str], tuple[int, float, bool]] = field(default_factory=dict)  # beat, when, and was there one before
 
     def age(self, bucket: str, replica: str, claim: Claim, now: float) -> float:
         known = self.seen.get((bucket, replica))
         if known is None or known[0] != claim.beat:
-            self.seen[bucket, replica] = known = (claim.beat, now)
+            self.seen[bucket, replica] = known = (claim.beat, now, known is not None)
         return now - known[1]
+
+    def is_silent(self, bucket: str, replica: str, claim: Claim, now: float) -> bool:
+        """Whether there is no sign that a replica still wants what it wanted: its last beat is long ago, or before our time."""
+        return self.age(bucket, replica, claim, now) >= PATIENCE or not self.seen[bucket, replica][2]
 
     def is_over(self, bucket: str, replica: str, claim: Claim, now: float) -> bool:
         """Whether no lease by this claim can be out any more."""
@@ -90,7 +94,7 @@ def settled(
     for replica, claim in claims.items():
         if replica == me or not sightings.is_over(bucket, replica, claim, now):
             alive[replica] = claim
-            if replica != me and sightings.age(bucket, replica, claim, now) >= PATIENCE:
+            if replica != me and sightings.is_silent(bucket, replica, claim, now):
                 silent.add(replica)
     mine = alive.pop(me, Claim(0.0, 0.0, 0, wish.keep))
     moved = 0.0

@@ -14,6 +14,7 @@ AHEAD = 10.0
 
 _LEAST = 10  # requests, granted to one of whom nothing is known yet
 _SMOOTHING = 0.5
+_MEASURABLE = 0.02  # seconds: a process that runs out reports at once
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Grants:
                 taker.uncharged = allowed
         else:
             taker.used += allowed
-        if elapsed >= 0.2:
+        if elapsed >= _MEASURABLE:
             taker.rate += _SMOOTHING * ((allowed + denied) / elapsed - taker.rate)
 
     def left(self, stream: Hashable) -> int:

@@ -161,13 +161,17 @@ class QuotaService:
             await stream.close()
 
     async def _listen(self, stream: _Stream) -> bool:
-        """Until the stream's end; whether its process has ended it."""
+        """Until the stream's end; whether its process has said that it uses its shares no more.
+
+        That a stream ends, in whatever way, says nothing: connections are closed for many reasons, and shares are kept then.
+        """
+        leaving = False
         while True:
             data = await stream.context.read()
             if data is grpc.aio.EOF:
-                return True
+                return leaving
             try:
-                usages, applied = decode_reports(data)
+                usages, applied, leaving = decode_reports(data)
             except Malformed as error:
                 log.warning("%s sent what is no report of usage: %s", stream.context.peer(), error)
                 await stream.context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
