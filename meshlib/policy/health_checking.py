@@ -163,8 +163,12 @@ def settle(cluster: CheckedCluster, host: Host, check: HealthCheck, failure: Fai
         _tell(cluster, host, "health_check.passed", now, "")
     if change is Change.CHANGED:
         _tell(cluster, host, "health_check.unhealthy" if state.failed else "health_check.healthy", now, "")
-    used = any(each.total for each in cluster.hosts.values())
-    return pause(check, change, rng, passed=failure is None, used=used)
+    return pause(check, change, rng, passed=failure is None, used=is_used(cluster.hosts.values()))
+
+
+def is_used(hosts: Iterable[Host]) -> bool:
+    """Whether calls have gone to a cluster with these hosts."""
+    return any(host.total for host in hosts)
 
 
 def is_known_healthy(host: Host) -> bool:

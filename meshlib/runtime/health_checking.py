@@ -16,7 +16,7 @@ from meshlib.flow.upstream import Upstream
 from meshlib.model.cluster import Cluster, HealthCheck
 from meshlib.model.endpoint import Endpoint
 from meshlib.policy.balancing import Host
-from meshlib.policy.health_checking import Failure, begin, end, initial_pause, settle
+from meshlib.policy.health_checking import Failure, begin, end, initial_pause, is_used, settle
 from meshlib.runtime.drive import Lock
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
 from meshlib.runtime.health_probes import Probes, Target
@@ -46,6 +46,7 @@ class HealthChecking:
         self._wanted: dict[_Key, HealthCheck] = {}
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._sessions: _Sessions | None = None
         self._closed = False
         self._starting = threading.Lock()
         forget_in_child(self)
@@ -67,9 +68,10 @@ class HealthChecking:
             self._mark(before, wanted)
             if self._thread is None:
                 self._start()
-            loop = self._loop
+            loop, sessions = self._loop, self._sessions
             assert loop is not None
-            loop.call_soon_threadsafe(self._sessions.take_over, wanted)
+            assert sessions is not None
+            loop.call_soon_threadsafe(sessions.take_over, wanted)
 
     def close(self) -> None:
         with self._starting:
@@ -84,8 +86,8 @@ class HealthChecking:
     def forget(self) -> None:
         """In a forked child: the thread, its loop and its connections are the parent's."""
         self._starting = threading.Lock()
-        keep_for_ever((self._loop, self._thread, getattr(self, "_sessions", None)))
-        self._thread = self._loop = None
+        keep_for_ever((self._loop, self._thread, self._sessions))
+        self._thread = self._loop = self._sessions = None
         self._wanted = {}
 
     def _mark(self, before: dict[_Key, HealthCheck], wanted: dict[_Key, HealthCheck]) -> None:
@@ -112,7 +114,6 @@ class HealthChecking:
 
 
 def _run(loop: asyncio.AbstractEventLoop, sessions: _Sessions) -> None:
-    asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
         loop.run_until_complete(sessions.close())
@@ -164,9 +165,23 @@ class _Sessions:
                 if session.is_stale(upstream.cluster, host.endpoint):
                     self._probes.forget(session.target)
                     session = _Session(upstream.cluster, host.endpoint, check)
-                await asyncio.sleep(await self._look(key, session))
+                await self._rest(upstream, check, await self._look(key, session))
         finally:
             self._probes.forget(session.target)
+
+    async def _rest(self, upstream: Upstream, check: HealthCheck, seconds: float) -> None:
+        """Until the next probe; of a cluster that nobody called, at the latest one interval after somebody has.
+
+        Clusters come with their first call here: it must not be as if there was none for all of no_traffic_interval.
+        """
+        if is_used(upstream.hosts.values()):
+            await asyncio.sleep(seconds)
+            return
+        ends = self._loop.time() + seconds
+        while (left := ends - self._loop.time()) > 0:
+            await asyncio.sleep(min(left, check.interval))
+            if is_used(upstream.hosts.values()):
+                return
 
     async def _look(self, key: _Key, session: _Session) -> float:
         """One probe; the seconds to the next one."""

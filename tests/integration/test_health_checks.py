@@ -106,6 +106,19 @@ def test_another_port_may_be_asked() -> None:
         assert servers["admin"].requests[0][1] == "/ready"
 
 
+def test_a_cluster_that_nobody_calls_is_checked_seldom_until_somebody_does() -> None:
+    with backends.running(["a", "b"]) as servers:
+        target = service("server", [f"127.0.0.1:{servers[name].port}" for name in "ab"])
+        asked = check(HttpHealthCheck("/healthz"), no_traffic_interval=10_000.0)
+        with Mesh(control=StaticControl(snapshot(with_cluster(target, health_checks=(asked,))))) as mesh:
+            until(lambda: all_checked(mesh), "the first checks")
+            upstream = upstream_of(mesh)
+            assert upstream is not None
+            until(lambda: upstream.checks.attempt == 2, "one check each")
+            mesh.request("GET", "http://server/")
+            until(lambda: upstream.checks.attempt >= 6, "more checks")
+
+
 def test_checks_go_over_mtls_with_the_identity_of_the_process() -> None:
     with Origin(member(DOMAIN, "server").server()) as origin, checking(HttpHealthCheck("/"), origin.port, tls=TLS) as mesh:
         until(lambda: origin.requests >= 3, "checks")
