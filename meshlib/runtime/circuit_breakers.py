@@ -73,6 +73,8 @@ class CircuitBreakers(Mapping[str, "CircuitBreaker"]):
         """All clusters that there are now."""
         present = {upstream.name: _Watched(upstream, breaker) for upstream in upstreams if (breaker := breaker_of(upstream))}
         before, self._watched = self._watched, present
+        for gone in before.keys() - present.keys():
+            self._shown.pop(gone, None)
         for name, watched in present.items():
             known = before.get(name)
             if known is not None and known.breaker is watched.breaker:
