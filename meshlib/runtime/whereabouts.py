@@ -30,8 +30,8 @@ class Whereabouts:
         if settings is not None:
             self._locality = Locality.parse(settings.locality)
             if settings.service:
-                host = f"{settings.service}.{settings.namespace or 'default'}"
-                self._service = authority_of(host, settings.service_port or 80, "http")
+                # By its short name, which means the service of the own namespace: whichever the certificate says that is.
+                self._service = authority_of(settings.service, settings.service_port or 80, "http")
 
     def place(self, snapshot: Snapshot) -> Place:
         """What zone-aware routing goes by.  Without the instances of this process's own service it does not take place."""

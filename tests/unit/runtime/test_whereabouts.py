@@ -23,7 +23,7 @@ from tests.support.hosts import as_hash
 
 A, B = Locality("r", "a"), Locality("r", "b")
 SETTINGS = Settings(service="web", namespace="shop", locality="r/a", service_port=8080, address="10.1.1.1", insecure_dev=True)
-OWN = "web.shop:8080"
+OWN = "web:8080"
 
 
 def own_service() -> Target:
