@@ -104,7 +104,7 @@ def grpc_status(headers: Headers) -> bytes | None:
 
 
 def is_rate_limited(headers: Headers) -> bool:
-    """A response of a rate limit (``x-envoy-ratelimited``), which Envoy tries again on ``envoy-ratelimited`` and nothing else."""
+    """A response of a rate limit (``x-envoy-ratelimited``): Envoy tries it again on ``envoy-ratelimited`` and nothing else."""
     return any(len(name) == 19 and name.lower() == b"x-envoy-ratelimited" for name, _ in headers)
 
 

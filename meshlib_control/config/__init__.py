@@ -1,7 +1,8 @@
 """Configuration: kinds, parsing, rules and cross-checks.  All of it pure: text and values in, values out."""
 
 from meshlib_control.config.analyze import KnownService, analyze
-from meshlib_control.config.codes import CODES, NOT_SUPPORTED, REFUSES, Code
+from meshlib_control.config.code import Code
+from meshlib_control.config.codes import CODES, NOT_SUPPORTED, REFUSES
 from meshlib_control.config.dump import dump, dump_document
 from meshlib_control.config.findings import Finding, Severity
 from meshlib_control.config.hosts import fqdn, is_visible

@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from meshlib_control.config.findings import Severity
-
-ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One row.  `severity` is the usual one; a finding may say otherwise where its message explains why."""
-
-    id: str
-    severity: Severity
-    title: str
-    meaning: str
-    action: str
-
+from meshlib_control.config.code import ERROR, INFO, WARNING, Code
+from meshlib_control.config.rule_codes import RULES
 
 _ROWS = (
     # Documents: the text, and what is around `spec`.
@@ -430,58 +415,21 @@ _ROWS = (
         "A ResiliencePolicy counts only in the namespace of the caller, of the service, or in the root namespace.",
         "Move it to the namespace of the service, or of its callers.",
     ),
-    # What rules do with requests.
     Code(
-        "MSH0361",
+        "MSH0344",
         WARNING,
-        "no such delegate",
-        "A rule leads to a VirtualService without hosts that is not there. Requests go on to the next rule.",
-        "Create the delegate, or correct its name and namespace.",
+        "limit by claims that nobody verifies",
+        "A limit counts by a claim, and no RequestAuthentication has tokens verified for these workloads.",
+        "Add a RequestAuthentication.",
     ),
     Code(
-        "MSH0362",
-        WARNING,
-        "delegate beyond the rule",
-        "A rule of a delegate is not within the conditions of the rule that leads to it. Two expressions are never compared.",
-        "Narrow the delegate's match, or widen that of the rule.",
-    ),
-    Code("MSH0363", INFO, "delegate that nobody uses", "No rule leads to it.", "Name it in a rule, give it hosts, or remove it."),
-    Code(
-        "MSH0364",
-        WARNING,
-        "fault for no request",
-        "Istio injects a fault without a percentage into no request.",
-        "Give it a percentage.",
-    ),
-    Code(
-        "MSH0365",
+        "MSH0345",
         INFO,
-        "retry condition without effect",
-        "The condition needs something that a VirtualService cannot say.",
-        "Remove it.",
+        "limit that can be got around",
+        "A limit counts only by what the sender of a request chooses, such as a header: another value is another bucket.",
+        "Add a limit by CALLER, REMOTE_ADDRESS or a claim, or one for all requests together.",
     ),
-    Code(
-        "MSH0366",
-        WARNING,
-        "requests that nobody here sends",
-        "With the resolution NONE the application's own transport makes the call, which does not know of the rule.",
-        "Give the ServiceEntry the resolution STATIC or DNS.",
-    ),
-    Code(
-        "MSH0367",
-        INFO,
-        "gRPC calls are not copied",
-        "Messages of a gRPC channel are written by gRPC itself, and cannot be sent twice.",
-        "Nothing, or mirror in the service itself.",
-    ),
-    Code(
-        "MSH0368",
-        WARNING,
-        "any origin with credentials",
-        "The origin that asks is sent back to it as the one that is allowed, and so are cookies: the same-origin rule is gone.",
-        "Name the origins, or leave allowCredentials out.",
-    ),
-    Code("MSH0369", INFO, "no origin is allowed", "A corsPolicy without origins lets no browser in.", "Give allowOrigins."),
+    *RULES,
     # Sidecars: what they keep from workloads.
     Code(
         "MSH0371",
