@@ -47,7 +47,11 @@ metadata: {name: %(host)s}
 spec:
   host: %(host)s
   trafficPolicy:
-    outlierDetection: {splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 4, minHealthPercent: 10}
+    outlierDetection:
+      splitExternalLocalOriginErrors: true
+      consecutiveLocalOriginFailures: 4
+      minHealthPercent: 10
+      outlierDetectionHttpErrorCodes: [429, 503]
 ---
 """
 OFTEN = "interval: 100ms, timeout: 10s, noTrafficInterval: 100ms"
