@@ -260,7 +260,8 @@ class Client:
         authority, plain = request.authority, request.scheme == "http"
 
         def answered(snapshot: Snapshot) -> bool:
-            if authority in snapshot.broken or (plain and authority in snapshot.targets):
+            # By what was compiled, which is ahead of the snapshot: a host that has just been hidden is in the old one still.
+            if authority in snapshot.broken or (plain and authority in self.destinations.current):
                 return True
             if snapshot.allow_any is None:
                 return False

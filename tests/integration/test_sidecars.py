@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from meshlib import Mesh
-from meshlib.errors import OutboundBlocked
+from meshlib.errors import CallError, OutboundBlocked
 from meshlib.lowlevel import Connection, ServerRequest
 from meshlib.runtime.native import build_request
 from tests.support.backends import running
+from tests.support.control import Control
 from tests.support.control_plane import ControlPlane, shop, until
 
 SCOPED = """
@@ -238,3 +240,44 @@ def test_a_process_asks_itself_whether_it_is_ready() -> None:
         until(lambda: list(control.registrations.ready.values()) == [True], "it is ready")
         server.status = 500
         until(lambda: list(control.registrations.ready.values()) == [False], "it is not ready any more")
+
+
+WHOLE = (
+    GROUP.replace("ports: {http: 8089}", "ports: {http: %(port)d}")
+    + """
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: shut}
+spec:
+  workloadSelector: {labels: {app: shut}}
+  egress: [{hosts: ["~/*"]}]
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+"""
+)
+
+
+def test_a_real_control_service_with_a_group_a_service_entry_that_selects_it_and_a_sidecar(tmp_path: Path) -> None:
+    with health() as server, Control(tmp_path) as control:
+        server.status = 200
+        control.apply(WHOLE % {"port": server.port})
+        process = Mesh(control=control.xds, insecure_dev=True, service="old", port=server.port, group="vms")
+        with closing(process), meshes(control.xds, "open") as caller, meshes(control.xds, "shut") as shut:
+            process.serve_started()
+            until(lambda: reaches(caller, "http://legacy.example.com/"), "the ServiceEntry has the process")
+            with pytest.raises(OutboundBlocked):
+                shut.request("GET", "http://legacy.example.com/")
+
+
+@contextmanager
+def meshes(address: str, service: str) -> Iterator[Mesh]:
+    with closing(Mesh(control=address, insecure_dev=True, service=service)) as made:
+        made.wait_ready()
+        yield made
+
+
+def reaches(caller: Mesh, url: str) -> bool:
+    try:
+        return caller.request("GET", url).status_code == 200
+    except CallError:
+        return False
