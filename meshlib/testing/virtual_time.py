@@ -259,6 +259,7 @@ class VirtualTime:
                 if _SERVED.get() is not None:
                     loop.waiters += 1
                     future.add_done_callback(self._back_at_work)
+                    loop.call_soon_threadsafe(_look_again)
                 future.add_done_callback(self._tell)
                 changed.wait_for(lambda: future.done() or not self._driving)
             if future.done():
@@ -340,6 +341,10 @@ class VirtualTime:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _look_again() -> None:
+    """What the loop does who waits for a thread that, it turns out, waits for the loop."""
 
 
 def serving() -> None:
