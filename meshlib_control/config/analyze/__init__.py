@@ -11,6 +11,7 @@ from meshlib_control.config.analyze.delegates import check_delegates
 from meshlib_control.config.analyze.effects import check_effects
 from meshlib_control.config.analyze.landscape import Instances, Issue, KnownPort, KnownService, Landscape, Services
 from meshlib_control.config.analyze.mtls import check_mtls
+from meshlib_control.config.analyze.rate_limits import check_rate_limits
 from meshlib_control.config.analyze.references import check_references
 from meshlib_control.config.analyze.resilience import check_resilience
 from meshlib_control.config.analyze.sidecars import check_sidecars
@@ -49,6 +50,7 @@ def analyze(
         *check_authorization(land),
         *check_sidecars(land),
         *check_resilience(land),
+        *check_rate_limits(land),
     ]
     findings = [_finding(issue) for issue in issues]
     return sorted(findings, key=lambda f: (f.file, f.line, f.column, f.resource, f.field, f.code))

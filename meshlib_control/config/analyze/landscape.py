@@ -129,6 +129,7 @@ class Landscape:
         self.resilience_policies = resources.of("ResiliencePolicy")
         self.sidecars = resources.of("Sidecar")
         self.resilience_policies = resources.of("ResiliencePolicy")
+        self.rate_limit_policies = resources.of("RateLimitPolicy")
         self.peer_authentications = resources.of("PeerAuthentication")
         self.request_authentications = tuple(filter(is_for_workloads, resources.of("RequestAuthentication")))
         self.authorization_policies = tuple(filter(is_for_workloads, resources.of("AuthorizationPolicy")))
