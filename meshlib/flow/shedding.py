@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from math import ceil
 
 from meshlib.model.inbound import Inspection, Refusal
-from meshlib.model.resilience import LoadShedding, ServerResilience
+from meshlib.model.resilience import AdaptiveConcurrency, LoadShedding, ServerResilience
 from meshlib.policy.load_shedding import Entered, LoadShedder
 from meshlib.policy.priority import compile_urgency
 from meshlib.policy.rng import Rng
@@ -24,17 +24,18 @@ class Stay:
     place for as long as they please, and their length says nothing about the load.
     """
 
-    __slots__ = ("_entered", "_shedding")
+    __slots__ = ("_entered", "_shedder", "_shedding")
 
-    def __init__(self, shedding: Shedding, entered: Entered) -> None:
+    def __init__(self, shedding: Shedding, shedder: LoadShedder, entered: Entered) -> None:
         self._shedding = shedding
+        self._shedder = shedder
         self._entered: Entered | None = entered
 
     def end(self, *, sampled: bool = True) -> None:
         """The response begins, or there will be none.  Idempotent.  Not `sampled`: how long it took says nothing."""
         entered, self._entered = self._entered, None
         if entered is not None:
-            self._shedding.leave(entered, sampled=sampled)
+            self._shedding.leave(self._shedder, entered, sampled=sampled)
 
 
 class Shedding:
@@ -43,8 +44,12 @@ class Shedding:
     def __init__(
         self, port: int, *, lock: AbstractContextManager[object], clock: Callable[[], float], rng: Rng, emit: Emit | None = None
     ) -> None:
-        """`clock`: monotonic seconds."""
+        """`lock`: reentrant, since the garbage collection may find a request that was forgotten while it is held.
+
+        `clock`: monotonic seconds.
+        """
         self.shedder = LoadShedder()
+        self._limits: tuple[LoadShedding, AdaptiveConcurrency | None] = (LoadShedding(), None)
         self.emit = emit
         self._port = port
         self._lock = lock
@@ -65,9 +70,11 @@ class Shedding:
             headers=((b"retry-after", b"%d" % max(ceil(shedding.retry_after), 1)), (b"x-envoy-overloaded", b"true")),
             flag="UO",
             policy=policy.name,
+            denial=False,
         )
         with self._lock:
-            self.shedder.apply(shedding, policy.adaptive_concurrency)
+            self._limits = shedding, policy.adaptive_concurrency
+            self.shedder.apply(*self._limits)
 
     def enter(self, inspection: Inspection) -> Stay | Refusal:
         """A place in the application, or the answer for want of one."""
@@ -81,13 +88,19 @@ class Shedding:
                 return self._refusal
             if not calm and shedder.recovered(now):
                 self._tell("load_shedding.ended", now, f"{sum(shedder.shed)} requests shed since the start")
-            return Stay(self, entered)
+            return Stay(self, shedder, entered)
 
-    def leave(self, entered: Entered, *, sampled: bool) -> None:
+    def leave(self, shedder: LoadShedder, entered: Entered, *, sampled: bool) -> None:
         """As `Stay.end`, which sees to it that it happens once."""
         now = self._clock()
         with self._lock:
-            self.shedder.leave(entered, now, self._rng, sampled=sampled)
+            shedder.leave(entered, now, self._rng, sampled=sampled)
+
+    def forget(self, lock: AbstractContextManager[object]) -> None:
+        """In a forked child: somebody may have held the lock, and what is under way is so in the parent."""
+        self._lock = lock
+        self.shedder = LoadShedder()
+        self.shedder.apply(*self._limits)
 
     def _tell(self, name: str, now: float, reason: str) -> None:
         if self.emit is not None:

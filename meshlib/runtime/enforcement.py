@@ -82,7 +82,7 @@ class Enforcement:
         """One for each port, whatever is said of it later: it knows who is in, and how long that takes."""
         known = self.shedding.get(port)
         if known is None:
-            known = self.shedding[port] = Shedding(port, lock=threading.Lock(), clock=self._inbound.clock, rng=Random())
+            known = self.shedding[port] = Shedding(port, lock=threading.RLock(), clock=self._inbound.clock, rng=Random())
         known.apply(policy)
         return known
 
@@ -96,6 +96,8 @@ class Enforcement:
     def forget(self) -> None:
         """In a forked child: somebody may have held the lock."""
         self.limiting.lock = threading.Lock()
+        for shedding in self.shedding.values():
+            shedding.forget(threading.RLock())
 
     def knows(self, port: int) -> bool:
         """Whether it is known what holds for a port."""

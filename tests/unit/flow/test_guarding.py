@@ -232,3 +232,19 @@ def test_the_end_of_an_overload_is_told_once() -> None:
     for _ in range(3):
         next(server_flow(REQUEST, 110.0, plan))
     assert [event.name for event in events] == ["load_shedding.started", "load_shedding.ended"]
+
+
+def test_a_forked_child_has_all_places_and_knows_nothing_of_its_parents_requests() -> None:
+    limits, _, _ = shedding()
+    plan = InboundPlan(shedding=limits)
+    parents = server_flow(REQUEST, 100.0, plan)
+    next(parents)
+    limits.forget(nullcontext())
+    own = server_flow(REQUEST, 100.0, plan)
+    assert isinstance(next(own), Handle)
+    parents.close()
+    assert limits.shedder.active == 1
+    with pytest.raises(StopIteration):
+        next(server_flow(REQUEST, 100.0, plan))
+    own.close()
+    assert limits.shedder.active == 0
