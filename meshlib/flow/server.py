@@ -5,7 +5,8 @@
 1. **Sanity gate** first: what two readers could read differently must not reach any rule that is written about it.
 2. **mTLS mode**: a plain request under STRICT is refused here whatever way it came in, also around the mesh's own port.
 3. **Filters** in the order of the listener, which is Istio's: CUSTOM, JWT, AUDIT, DENY, ALLOW.  CORS comes before them: a
-   browser's preflight carries no credentials, so it is answered without any, and never gets further than that.
+   browser's preflight carries no credentials, so it is answered without any, and never gets further than that.  Rate limits
+   come after them, and count by what was proved.
 4. **Limits** of what is in the application at once: the last of all, so that who is not let in takes no place.  Load shedding
    before the queue: what is to be refused is not to wait for it.
 5. **Context** before the application: whatever it calls carries the trace on, is bounded by what is left of its caller's time,

@@ -110,6 +110,7 @@ def test_three_processes_stay_within_five_percent(stack: ExitStack, control: Con
     held(callers, 10, least=0.95)
 
 
+@pytest.mark.soak
 def test_shares_follow_demand(stack: ExitStack, control: Control) -> None:
     """Two that want little leave the rest to the one that wants much."""
     calm = started(stack, control, 2, 5, "/deny")
@@ -145,13 +146,13 @@ def test_two_replicas_never_give_more_than_the_whole(tmp_path: Path, stack: Exit
 
 
 def test_a_quota_of_a_month_survives_restarts_of_everybody(stack: ExitStack, control: Control) -> None:
-    first = started(stack, control, 2, 40, "/month")
+    first = started(stack, control, 1, 60, "/month")
     eventually(lambda: sum(caller.second()[0] for caller in first) > 0, what="the first grants")
     used = sum(caller.close()[0] for caller in first)
     assert 0 < used < 300
     control.stop()
     control.start()
-    second = started(stack, control, 2, 60, "/month")
+    second = started(stack, control, 1, 100, "/month")
     eventually(lambda: passed(second, 2)[0] == 0, what="the quota to be used up")
     used += sum(caller.close()[0] for caller in second)
     assert 280 <= used <= 300 + 4  # one request of each process before its first grant
