@@ -16,6 +16,7 @@ from meshlib.model.request import Body, Request, Timeouts, authority_of
 from meshlib.runtime.circuit_breakers import CircuitBreakers
 from meshlib.runtime.client import Control
 from meshlib.runtime.drain import Drain
+from meshlib.runtime.events import Events
 from meshlib.runtime.grpc_client import GrpcClient
 from meshlib.runtime.grpc_server import GrpcServing
 from meshlib.runtime.identity.source import IdentitySource
@@ -245,6 +246,13 @@ class Mesh:
     def circuit_breakers(self) -> CircuitBreakers:
         """The circuit breakers of destinations that a ResiliencePolicy gives one, and listeners for what becomes of them."""
         return self._running().circuit_breakers
+
+    # --- seeing
+
+    @property
+    def events(self) -> Events:
+        """What policies do by themselves: endpoints ejected, breakers opened, limits reached.  Does not start the mesh."""
+        return self._processes.events
 
     # --- serving
 

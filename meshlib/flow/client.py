@@ -91,6 +91,7 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
             raise _unalterable(call, plan, name)
         return None
     if upstream.active >= cluster.circuit_breakers.max_requests:
+        upstream.counts.overflow(upstream, call.started, "maxRequests")
         raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
     if altered is not None and share is not None:
         altered.apply(call, share)

@@ -112,6 +112,7 @@ class HedgedTries(Tries):
             if pause is None:
                 return self._end(*self._held(found))
             self._held(found)
+            self._upstream.counts.retry += 1
             if found.outcome.reset not in UNREACHED:
                 self._upstream.active_retries += 1
                 self._holds_retry = True

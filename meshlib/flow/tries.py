@@ -97,6 +97,7 @@ class Tries:
                         host.active -= 1
                 tried.append(host)
                 last = host, attempt, outcome
+                upstream.counts.retry += 1
                 if outcome.reset not in UNREACHED:
                     upstream.active_retries += 1
                     holds_retry = True
@@ -163,6 +164,7 @@ class Tries:
             record.flag("URX")
             return None
         if outcome.reset not in UNREACHED and not upstream.may_retry():
+            upstream.counts.no_retry(upstream, outcome.at)
             record.flag("UO")
             return None
         if strategies is None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from meshlib.flow.counting import RequestCounts
 from meshlib.flow.guarding import guards_of
 from meshlib.model.cluster import Cluster
 from meshlib.model.endpoint import Endpoint
-from meshlib.model.outcome import UNREACHED, Outcome
+from meshlib.model.outcome import UNREACHED, Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.model.snapshot import ClusterConfig
 from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host, PickContext, Place, balance
@@ -28,6 +29,13 @@ _REDRAWS = 4
 """Picks again before the hosts are gone through one by one, when the balancer keeps giving ones that refuse connections."""
 
 
+_LIMITS = {
+    Reset.OVERFLOW: "connections or pending requests",
+    Reset.POOL_TIMEOUT: "waited too long for a connection",
+}
+"""What this process refuses itself."""
+
+
 class Upstream:
     """One cluster at work."""
 
@@ -43,6 +51,7 @@ class Upstream:
         "attentive",
         "checks",
         "cluster",
+        "counts",
         "detector",
         "due",
         "emit",
@@ -68,6 +77,7 @@ class Upstream:
         self.hedger: Hedger | None = None
         self.emit: Emit | None = None  # None: nobody wants to hear of events
         self.checks = HealthCounts()
+        self.counts = RequestCounts()
         self.detector: OutlierDetector | None = None
         self.due = NEVER  # when the detector has to look at its hosts
         self.hashes = False  # calls are placed by a hash of theirs
@@ -195,6 +205,11 @@ class Upstream:
         self.attentive = self.detector is not None or refused
         self._plain = None if refused or self.hashes else self._balancer
 
+    def catch_up(self, rng: Rng, now: float) -> None:
+        """Make up for what is due though nobody calls, for those who want to know how hosts are."""
+        if now >= self.due:
+            self._look_at_outliers(rng, now)
+
     def _look_at_outliers(self, rng: Rng, now: float) -> None:
         assert self.detector is not None
         if self.detector.tick(now, rng):
@@ -207,6 +222,8 @@ class Upstream:
             self.reachability.answered(host)
         elif outcome.reset in UNREACHED:
             self.reachability.refused(host, outcome.at, rng)
+        elif outcome.reset in _LIMITS:
+            self.counts.overflow(self, outcome.at, _LIMITS[outcome.reset], host.key)
         self._attend()
         if self.detector is not None and self.detector.learn(host, outcome, rng):
             self.health_changed(rng, outcome.at)

@@ -123,6 +123,10 @@ class OutlierDetector:
             self._uneject(host, host.detection, now, "detection switched off")
         return bool(ejected)
 
+    def remaining(self, host: Host, now: float) -> float:
+        """Seconds until an ejected host may come back."""
+        return max(self._until(host.detection) - now, 0.0)
+
     @property
     def stats(self) -> dict[str, int]:
         """The counters by the names of Envoy's statistics."""
@@ -152,6 +156,7 @@ class OutlierDetector:
             self._tell("outlier_detection.detected", host, at, detection.value)
             return False
         self._eject(host, at, rng)
+        host.detection.cause = detection
         self.ejections_enforced_total += 1
         self.ejections_enforced[detection] += 1
         self._tell("outlier_detection.ejected", host, at, detection.value)

@@ -27,6 +27,7 @@ class Tally:
 
     __slots__ = (
         "backoff",
+        "cause",
         "consecutive_5xx",
         "consecutive_gateway",
         "consecutive_local",
@@ -53,6 +54,7 @@ class Tally:
         self.jitter = 0.0  # seconds, of the ejection that lasts
         self.backoff = 0  # multiplies the base ejection time
         self.unejected_at: float | None = None
+        self.cause: Detection | None = None  # of the newest ejection
 
     def responded(self, code: int, config: OutlierDetection) -> tuple[Detection, ...]:
         """A response with this status, or what stands for one.  Returns what it makes the endpoint an outlier by.

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 from meshlib.model.rate_limit import Abandon, Assignment, Blanket, BucketId, RateLimit, TokenBucket, Usage, bucket_id
 from meshlib.policy.rate_limit_keys import Key
 from meshlib.policy.token_bucket import Standing, TokenBuckets
+from meshlib.telemetry.events import Emit, Event, Throttle
 
 REPORT_INTERVAL = 1.0
 """Seconds between reports of a bucket."""
@@ -70,6 +71,7 @@ class SharedLimit:
         self.limit = limit
         self.buckets: dict[Key, QuotaBucket] = {}
         self.overflowed = 0
+        self.told = Throttle()
         self._whole = limit.bucket or TokenBucket(1, 1.0, max(limit.quota.requests // _BEFORE_GRANT, 1) if limit.quota else 1)
         self._others = TokenBuckets(self._whole, 0)  # one bucket for the keys beyond max_buckets
         self._idle = max(IDLE, self._whole.burst / self._whole.per_second) if limit.quota is None else 3600.0
@@ -189,6 +191,7 @@ class SharedLimits:
 
     def __init__(self) -> None:
         self.wake: Callable[[], object] = bool  # called when there is a bucket to report: quick, and never waits
+        self.emit: Emit | None = None
         self._limits: WeakValueDictionary[tuple[str, str], SharedLimit] = WeakValueDictionary()
 
     def counter(self, policy: str, limit: RateLimit, now: float) -> SharedLimit:
@@ -230,5 +233,13 @@ class SharedLimits:
             limit, key, bucket = found
             if isinstance(action, Abandon):
                 limit.buckets.pop(key, None)
+                self._tell("quota.abandoned", limit, now)
             else:
+                before = bucket.strategy
                 limit.assign(bucket, action, now)
+                if bucket.strategy != before:
+                    self._tell("quota.assigned", limit, now)
+
+    def _tell(self, name: str, limit: SharedLimit, now: float) -> None:
+        if self.emit is not None and limit.told.lets(now):
+            self.emit(Event(name, now, reason=f"{limit.policy}/{limit.limit.name}"))

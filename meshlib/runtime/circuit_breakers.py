@@ -10,17 +10,15 @@ other listeners.  Whoever looks at a breaker first gets all changes up to then d
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib.flow.guarding import breaker_of
 from meshlib.flow.upstream import Upstream
 from meshlib.policy.circuit_breaker import FailureRateBreaker, State
+from meshlib.runtime.delivery import Delivery
 from meshlib.runtime.drive import Lock
-from meshlib.runtime.fork import forget_in_child
 
 if TYPE_CHECKING:
     from pybreaker import CircuitBreaker, CircuitBreakerListener
@@ -52,17 +50,14 @@ class CircuitBreakers(Mapping[str, "CircuitBreaker"]):
         """`lock`: of policy state; `clock`: that flows are driven with."""
         self._lock = lock
         self._clock = clock
-        self._delivering = threading.RLock()
         self._watched: dict[str, _Watched] = {}
         self._shown: dict[str, CircuitBreaker] = {}
         self._listeners: list[CircuitBreakerListener] = []
-        self._changes: SimpleQueue[_Change | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        forget_in_child(self)
+        self._changes: Delivery[_Change] = Delivery("meshlib-circuit-breakers", self._deliver)
 
     def add_listener(self, listener: CircuitBreakerListener) -> None:
         """Of all breakers, those that come later too.  Its ``state_change(breaker, old, new)`` is what will be called."""
-        with self._delivering:
+        with self._changes.turn:
             self._listeners.append(listener)
             for shown in self._shown.values():
                 shown.add_listener(listener)
@@ -82,23 +77,12 @@ class CircuitBreakers(Mapping[str, "CircuitBreaker"]):
             watched.breaker.followers.append(partial(self._moved, name))
             if known is not None and known.breaker.state is not watched.breaker.state:
                 self._changes.put(_Change(name, known.breaker.state, watched.breaker.state))  # another policy begins anew
-        if present and self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="meshlib-circuit-breakers", daemon=True)
-            self._thread.start()
+        if present:
+            self._changes.start()
 
     def close(self) -> None:
         """No more is told."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._changes.put(None)
-            if thread is not threading.current_thread():
-                thread.join()
-
-    def forget(self) -> None:
-        """In a forked child: the thread is the parent's."""
-        self._delivering = threading.RLock()
-        self._changes = SimpleQueue()
-        self._thread = None
+        self._changes.close()
 
     # --- Mapping
 
@@ -107,8 +91,8 @@ class CircuitBreakers(Mapping[str, "CircuitBreaker"]):
 
     def __getitem__(self, name: str) -> CircuitBreaker:
         found = name if name in self._watched else self._only_one(name)
-        self._deliver_all()
-        with self._delivering:
+        self._changes.deliver_all()
+        with self._changes.turn:
             return self._shown.get(found) or self._show(found, self._watched[found].breaker.state)
 
     def __iter__(self) -> Iterator[str]:
@@ -138,23 +122,6 @@ class CircuitBreakers(Mapping[str, "CircuitBreaker"]):
         """Called under the lock of policy state: `put` never waits."""
         self._changes.put(_Change(name, before, after))
 
-    def _run(self) -> None:
-        while (change := self._changes.get()) is not None:
-            with self._delivering:
-                self._deliver(change)
-
-    def _deliver_all(self) -> None:
-        with self._delivering:
-            while True:
-                try:
-                    change = self._changes.get_nowait()
-                except Empty:
-                    return
-                if change is None:
-                    self._changes.put(None)  # the thread's, to end
-                    return
-                self._deliver(change)
-
     def _deliver(self, change: _Change) -> None:
         shown = self._shown.get(change.name)
         if shown is None:
@@ -182,7 +149,7 @@ class CircuitBreakers(Mapping[str, "CircuitBreaker"]):
             raise KeyError(f"{name} has no circuit breaker any more")
         with self._lock:
             move(watched.breaker, self._clock())
-        self._deliver_all()
+        self._changes.deliver_all()
 
 
 def _move(method: str) -> Callable[[Any], None]:

@@ -17,6 +17,7 @@ from meshlib.policy.rng import Rng
 from meshlib.runtime.dns import Resolver, is_dns
 from meshlib.runtime.drive import Lock
 from meshlib.runtime.whereabouts import Whereabouts
+from meshlib.telemetry.events import Emit
 
 logger = logging.getLogger("meshlib")
 
@@ -41,6 +42,7 @@ class Destinations:
         self.limiting = limiting or Limiting(lock, time.monotonic)
         self.current: Mapping[str, Destination] = {}
         self.upstreams: dict[str, Upstream] = {}
+        self.emit: Emit | None = None  # told what policies do by themselves
         self.follow_upstreams: Callable[[Iterable[Upstream]], None] | None = None  # hears of all after each change
         self._lock = lock
         self._rng = rng
@@ -77,6 +79,7 @@ class Destinations:
                 upstream = self.upstreams.get(name)
                 if upstream is None:
                     upstream = self.upstreams[name] = Upstream(name)
+                    upstream.emit = self.emit
                 upstream.move(place, self._rng, now)
                 gone += upstream.update(config, self._rng, now)
             for name in self.upstreams.keys() - configs.keys():

@@ -82,7 +82,9 @@ class Enforcement:
         """One for each port, whatever is said of it later: it knows who is in, and how long that takes."""
         known = self.shedding.get(port)
         if known is None:
-            known = self.shedding[port] = Shedding(port, lock=threading.RLock(), clock=self._inbound.clock, rng=Random())
+            known = self.shedding[port] = Shedding(
+                port, lock=threading.RLock(), clock=self._inbound.clock, rng=Random(), emit=self.limiting.emit
+            )
         known.apply(policy)
         return known
 

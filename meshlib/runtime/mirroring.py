@@ -27,6 +27,7 @@ from meshlib.model.outcome import Outcome
 from meshlib.policy.rng import Rng
 from meshlib.runtime.drive import Lock, adrive
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
+from meshlib.telemetry.events import Emit, Event, Throttle
 from meshlib.wire.errors import WireError
 from meshlib.wire.request import encode_head
 
@@ -67,6 +68,8 @@ class Mirroring:
         self.failed = 0
         self.dropped = 0
         self.unrepeatable = 0
+        self.emit: Emit | None = None
+        self._drops = Throttle()
         self._network = network
         self._lock = lock
         self._rng = rng
@@ -120,7 +123,7 @@ class Mirroring:
             self.unrepeatable += 1
             return
         if self._in_flight >= MAX_IN_FLIGHT or self._closed:
-            self.dropped += 1
+            self._drop(copy)
             return
         running = self._running
         if running is None:
@@ -128,6 +131,11 @@ class Mirroring:
         self._in_flight += 1
         self._idle.clear()
         running.start(self._send, copy, body)
+
+    def _drop(self, copy: Copy) -> None:
+        self.dropped += 1
+        if self.emit is not None and self._drops.lets(now := self._clock()):
+            self.emit(Event("mirroring.dropped", now, reason=f"{self._in_flight} are under way, to {copy.call.authority} one more"))
 
     async def _send(self, copy: Copy, body: bytes) -> None:
         answered = False

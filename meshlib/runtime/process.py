@@ -16,6 +16,7 @@ from meshlib.runtime.authorizer import MeshAuthorizers
 from meshlib.runtime.circuit_breakers import CircuitBreakers
 from meshlib.runtime.client import Client, Control
 from meshlib.runtime.enforcement import Enforcement
+from meshlib.runtime.events import Events
 from meshlib.runtime.fork import forget_in_child, keep_for_ever
 from meshlib.runtime.grpc_client import GrpcClient
 from meshlib.runtime.grpc_server import GrpcServing
@@ -71,8 +72,10 @@ class Process:
         listening: Listening,
         identity: IdentitySource | None = None,
         surroundings: Surroundings = REAL,
+        events: Events | None = None,
     ) -> None:
         self.settings = settings
+        self.events = events or Events(surroundings.emit)
         self.link = link
         self.identity = identity
         self.tls = TlsContexts(identity) if identity is not None else None
@@ -81,7 +84,8 @@ class Process:
         self._health_checking = HealthChecking(self.client.lock, surroundings.rng(), self.client.clock, self.tls)
         self.circuit_breakers = CircuitBreakers(self.client.lock, self.client.clock)
         self._probed = surroundings.network is REAL.network  # endpoints of a simulation cannot be
-        self._emit = surroundings.emit
+        emit = self.events.take
+        self.client.destinations.emit = self.client.mirroring.emit = emit
         self.client.destinations.follow_upstreams = self._follow
         self.grpc_client = GrpcClient(self.client, self.tls)
         self.grpc_serving = GrpcServing(identity, self.tls)
@@ -89,7 +93,7 @@ class Process:
         listening.contexts = self.tls
         self._keys = RemoteKeys()
         self._enforcement = Enforcement(listening.inbound, keys=self._keys, wall=surroundings.wall)
-        self.client.limiting.emit = self._enforcement.limiting.emit = self._emit
+        self.client.limiting.emit = self._enforcement.limiting.emit = emit
         self._quotas = _quotas(link, (self.client.limiting, self._enforcement.limiting), surroundings)
         self._authorizers = MeshAuthorizers(link, self.client, self.tls)
         listening.inbound.authorizers = self._authorizers
@@ -114,15 +118,13 @@ class Process:
         self.circuit_breakers.close()
         self.grpc_client.close()
         self.client.close()
+        self.events.close()
         if self.tls is not None:
             self.tls.close()
         if self.identity is not None:
             self.identity.close()
 
     def _follow(self, upstreams: Iterable[Upstream]) -> None:
-        if self._emit is not None:
-            for upstream in upstreams:
-                upstream.emit = self._emit
         self.circuit_breakers.follow(upstreams)
         if self._probed:
             self._health_checking.follow(upstreams)
@@ -134,6 +136,8 @@ class Process:
         self._authorizers.publish(snapshot)
         self._enforcement.publish(snapshot)
         self._keys.retain(self._enforcement.key_sets)
+        if snapshot.targets or snapshot.inbound:
+            self.events.start()
         if self._quotas is not None:
             self._quotas.start()
 
@@ -157,6 +161,7 @@ class Processes:
     ) -> None:
         """`control`, `identity`: the caller's own; None: those that the settings lead to."""
         self.current: Process | None = None
+        self.events = Events(surroundings.emit)
         self._identity = identity
         self._inherited: IdentitySource | None = None  # a forked child has its parent's until it has its own
         self._settings = settings
@@ -177,7 +182,7 @@ class Processes:
         if self._control is not None:
             # The caller's own, checked by its use.
             link = cast("Link", self._control)
-            return Process(self._settings, link, self._listening, self._identity, self._surroundings)
+            return Process(self._settings, link, self._listening, self._identity, self._surroundings, self.events)
         from meshlib.runtime.link import (  # grpc and the protos cost 100 ms: not before they are needed
             ControlLink,
             open_identity,
@@ -185,7 +190,7 @@ class Processes:
 
         identity = self._identity or open_identity(self._settings, self._inherited)
         link = ControlLink(self._settings, identity)
-        return Process(self._settings, link, self._listening, identity, self._surroundings)
+        return Process(self._settings, link, self._listening, identity, self._surroundings, self.events)
 
     def close(self) -> None:
         with self._lock:

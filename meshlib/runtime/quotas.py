@@ -59,6 +59,7 @@ class QuotaStream:
         self._sides = tuple(Side(SharedLimits(), side) for side in sides)
         for each in self._sides:
             each.limiting.limiters = Limiters(each.shared)
+            each.shared.emit = each.limiting.emit
         self._clock = clock
         self._rng = rng or Random()
         self._lock = threading.Lock()
