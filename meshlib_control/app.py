@@ -16,6 +16,7 @@ from importlib.metadata import version
 import uvicorn
 
 from meshlib import SpiffeId
+from meshlib_control.admin import views
 from meshlib_control.admin.api import Vitals, build_app
 from meshlib_control.admin.editing import Editor, Surroundings, rfc3339
 from meshlib_control.admin.tokens import TokenGuard, read_or_make_token
@@ -202,7 +203,14 @@ class ControlService:
         port = await server.start(str(settings.listen))
         self._exits.push_async_callback(server.stop, REGISTRY_GRACE)
         self.xds_address = str(Address(settings.listen.host, port))
-        return Health(self._described(), discovery.status, live, following, lambda: [*self._problems(jwks), *quotas.problems])
+        return Health(
+            self._described(),
+            discovery.status,
+            live,
+            following,
+            lambda: [*self._problems(jwks), *quotas.problems],
+            lambda: [views.SharedLimitView(*limit) for limit in quotas.views()],
+        )
 
     def _problems(self, jwks: JwksFetcher) -> list[str]:
         keys = [f"keys of token issuers: {uri}: {problem}" for uri, problem in jwks.problems.items()]

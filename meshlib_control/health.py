@@ -26,7 +26,9 @@ class Health:
         live: LiveWorld,
         following: asyncio.Task[None],
         more_problems: Callable[[], list[str]] = list,
+        shared_limits: Callable[[], list[views.SharedLimitView]] = list,
     ) -> None:
+        self._shared_limits = shared_limits
         self._control = control
         self._more_problems = more_problems
         self._discovery = discovery
@@ -47,6 +49,7 @@ class Health:
                 *_suspicions(self._live.snapshot),
             ],
             suspicious=dict(self._live.snapshot.suspicious),
+            shared_limits=self._shared_limits(),
         )
 
     def not_ready(self) -> str:

@@ -134,6 +134,15 @@ class ControlView(Struct, frozen=True):
     trust_domain: str = ""
 
 
+class SharedLimitView(Struct, frozen=True):
+    """A global rate limit or quota that processes report on to this replica."""
+
+    policy: str  # "default/reviews"
+    limit: str
+    buckets: int
+    processes: int
+
+
 class Status(Struct, frozen=True):
     """`problems`: what an operator should look at, in words; empty when all is well."""
 
@@ -141,6 +150,7 @@ class Status(Struct, frozen=True):
     clients: list[ClientView]
     problems: list[str]
     suspicious: dict[str, str] = {}
+    shared_limits: list[SharedLimitView] = []
 
 
 class PortView(Struct, frozen=True):

@@ -152,7 +152,12 @@ def status(document: views.Status, *, now: datetime) -> RenderableType:
         if rows
         else Text("No clients are connected.")
     )
-    return Group(head, Text(), body, *_problems(document))
+    return Group(head, Text(), body, *_shared_limits(document), *_problems(document))
+
+
+def _shared_limits(document: views.Status) -> list[RenderableType]:
+    rows = [(item.policy, item.limit, str(item.buckets), str(item.processes)) for item in document.shared_limits]
+    return [Text(), table(("RATE LIMIT POLICY", "LIMIT", "BUCKETS", "PROCESSES"), rows)] if rows else []
 
 
 def _problems(document: views.Status) -> list[RenderableType]:

@@ -95,6 +95,8 @@ def test_three_processes_share_one_limit_and_keep_it_without_the_control_service
     """Both choices: after the stated time nothing passes, or everything."""
     callers = started(stack, control, 3, 50, "/deny", "/allow")
     settled([*callers], "each one's share")
+    limits = {(item["policy"], item["limit"]): item["processes"] for item in control.get("/v1/status")["shared_limits"]}
+    assert limits == {("default/shop", "deny"): 3, ("default/shop", "allow"): 3}
     control.kill()
     denied, allowed = passed(callers, 3)
     for count in (denied, allowed):
