@@ -218,7 +218,7 @@ def test_the_error_page_knows_what_each_error_is_to_httpx() -> None:
     translation = _translation(httpx)
     for row in table("errors.md"):
         kind = getattr(errors, row[0])
-        if row[3] and kind is not errors.TimeoutExceeded:
+        if row[3] and not row[3].startswith("a response") and kind is not errors.TimeoutExceeded:
             assert translation._theirs(kind("x")).__name__ == row[3], row[0]
 
 
