@@ -11,6 +11,7 @@ from meshlib.model.identity import Peer, SpiffeId, TrustBundles
 from meshlib.model.inbound import Connection, Refusal, RequestContext, ServerRequest, TraceContext
 from meshlib.model.request import Request, Timeouts, authority_of
 from meshlib.policy.grpc import code_of_status, headers_of, is_method
+from meshlib.policy.retrying import RETRIED
 from meshlib.runtime.accepting import admit
 from meshlib.runtime.grpc_client import GrpcCall, GrpcClient, GrpcTry, OpenTry, RouteAnswers
 from meshlib.runtime.grpc_server import GrpcServing
@@ -26,9 +27,12 @@ from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.serving import Serving
 from meshlib.runtime.tls.aio_server import ServerTlsTransport
 from meshlib.runtime.tls.verify import svid_of
+from meshlib.telemetry.metrics import CONTENT_TYPE as METRICS_CONTENT_TYPE
 
 __all__ = [
     "HANDSHAKE_TIMEOUT",
+    "METRICS_CONTENT_TYPE",
+    "RETRIED",
     "Admitted",
     "AsyncExchange",
     "Authorization",

@@ -21,12 +21,15 @@ from meshlib.runtime.grpc_client import GrpcClient
 from meshlib.runtime.grpc_server import GrpcServing
 from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.listening import Listening
+from meshlib.runtime.metrics import common_samples
 from meshlib.runtime.native import HeaderInput, Response, build_request
 from meshlib.runtime.process import Process, Processes
 from meshlib.runtime.response import AsyncExchange, Exchange
 from meshlib.runtime.serving import POLICY_UNKNOWN, Inbound, Serving
 from meshlib.runtime.settings import DEFAULT_CONTROL, Settings, from_environment
 from meshlib.runtime.surroundings import REAL, Surroundings
+from meshlib.telemetry.catalogue import METRICS
+from meshlib.telemetry.metrics import Sample, exposition
 
 
 class Mesh:
@@ -253,6 +256,16 @@ class Mesh:
     def events(self) -> Events:
         """What policies do by themselves: endpoints ejected, breakers opened, limits reached.  Does not start the mesh."""
         return self._processes.events
+
+    def metrics(self) -> tuple[Sample, ...]:
+        """What is counted and measured now (docs/observability.md lists it).  Does not start the mesh."""
+        process = self._processes.current
+        common = common_samples(self.events, self._inbound)
+        return (*(process.samples() if process is not None else ()), *common)
+
+    def prometheus(self) -> str:
+        """`metrics` as Prometheus reads them (text exposition format 0.0.4)."""
+        return exposition(self.metrics(), METRICS)
 
     # --- serving
 

@@ -25,8 +25,8 @@ PUBLIC = {
     ],
     "meshlib.lowlevel": [
         "Admitted", "AsyncExchange", "Authorization", "CallRecord", "Connection", "Exchange", "Explanation", "FilterTrial",
-        "GrpcCall", "GrpcClient", "GrpcServing", "GrpcTry", "HANDSHAKE_TIMEOUT", "Listening", "NotAdmitted", "OpenTry",
-        "Overrides", "Peer", "Refusal", "Request", "RequestContext", "RouteAnswers", "RuleTrial", "ServerRequest",
+        "GrpcCall", "GrpcClient", "GrpcServing", "GrpcTry", "HANDSHAKE_TIMEOUT", "Listening", "METRICS_CONTENT_TYPE", "NotAdmitted", "OpenTry",
+        "Overrides", "Peer", "RETRIED", "Refusal", "Request", "RequestContext", "RouteAnswers", "RuleTrial", "ServerRequest",
         "ServerTlsTransport", "Serving", "SpiffeId", "Stay", "Timeouts", "TraceContext", "TrustBundles", "admit", "authority_of",
         "authorize", "certified_for", "code_of_status", "connection_of", "explain", "headers_of", "is_method", "svid_of",
     ],
@@ -44,6 +44,7 @@ PUBLIC = {
     ],
     "meshlib_integrations.httpx": ["AsyncMeshTransport", "MeshTransport"],
     "meshlib_integrations.httpx2": ["AsyncMeshTransport", "MeshTransport"],
+    "meshlib_integrations.prometheus": ["metrics_app", "metrics_wsgi_app"],
     "meshlib_integrations.requests": ["MeshAdapter", "MeshResponse"],
     "meshlib_integrations.uvicorn": ["MeshH11Protocol", "MeshProtocol"],
     "meshlib_integrations.werkzeug": ["MeshRequestHandler"],

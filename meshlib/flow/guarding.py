@@ -74,6 +74,11 @@ def breaker_of(upstream: Upstream) -> FailureRateBreaker | None:
     return next((guard for guard in upstream.guards if isinstance(guard, FailureRateBreaker)), None)
 
 
+def concurrency_of(upstream: Upstream) -> ConcurrencyGuard | None:
+    """The adaptive limit of an upstream, if it has one."""
+    return next((guard for guard in upstream.guards if isinstance(guard, ConcurrencyGuard)), None)
+
+
 def _tell(upstream: Upstream, before: State, after: State, at: float) -> None:
     if upstream.emit is not None:
         reason = _REASONS.get((before, after), "")

@@ -96,6 +96,13 @@ class Shedding:
         with self._lock:
             shedder.leave(entered, now, self._rng, sampled=sampled)
 
+    def recover(self) -> None:
+        """Look whether an overload is over though no request comes, for those who want to know."""
+        now = self._clock()
+        with self._lock:
+            if self.shedder.recovered(now):
+                self._tell("load_shedding.ended", now, f"{sum(self.shedder.shed)} requests shed since the start")
+
     def forget(self, lock: AbstractContextManager[object]) -> None:
         """In a forked child: somebody may have held the lock, and what is under way is so in the parent."""
         self._lock = lock

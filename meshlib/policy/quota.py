@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from meshlib.model.rate_limit import Abandon, Assignment, Blanket, BucketId, RateLimit, TokenBucket, Usage, bucket_id
@@ -59,6 +60,15 @@ class QuotaBucket:
         self.low = 0  # when so many are left, more is asked for
         self.due = False  # to be reported at once
         self.keep = 0.0
+
+
+class Shares(NamedTuple):
+    """Buckets with and without an assignment, requests a second of all shares, requests left of all grants."""
+
+    assigned: int
+    unassigned: int
+    per_second: float
+    granted: int
 
 
 class SharedLimit:
@@ -105,6 +115,15 @@ class SharedLimit:
         if bucket is not None:
             bucket.denied += 1
             bucket.used_at = now
+
+    def shares(self, now: float) -> Shares:
+        """What this process has of the limit now."""
+        held = [bucket for bucket in self.buckets.values() if bucket.assigned and now < bucket.expires + bucket.keep]
+        rates = [bucket.strategy for bucket in held if isinstance(bucket.strategy, TokenBucket)]
+        if self.limit.quota is not None:
+            left = sum(max(bucket.granted - bucket.used, 0) for bucket in held)
+            return Shares(len(held), len(self.buckets) - len(held), 0.0, left)
+        return Shares(len(held), len(self.buckets) - len(held), sum(rate.per_second for rate in rates), 0)
 
     # --- the stream
 

@@ -135,7 +135,8 @@ class Mirroring:
     def _drop(self, copy: Copy) -> None:
         self.dropped += 1
         if self.emit is not None and self._drops.lets(now := self._clock()):
-            self.emit(Event("mirroring.dropped", now, reason=f"{self._in_flight} are under way, to {copy.call.authority} one more"))
+            reason = f"a copy to {copy.call.authority}: {self._in_flight} are under way"
+            self.emit(Event("mirroring.dropped", now, reason=reason))
 
     async def _send(self, copy: Copy, body: bytes) -> None:
         answered = False

@@ -6,7 +6,7 @@ Built on first use; after a fork the child forgets its parent's and builds its o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, cast
 
 from meshlib.flow.limiting import Limiting
@@ -24,11 +24,13 @@ from meshlib.runtime.health_checking import HealthChecking
 from meshlib.runtime.identity.source import IdentitySource
 from meshlib.runtime.jwks import RemoteKeys
 from meshlib.runtime.listening import Listening
+from meshlib.runtime.metrics import client_samples, server_samples
 from meshlib.runtime.quotas import QuotaStream
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
 from meshlib.runtime.whereabouts import Whereabouts
+from meshlib.telemetry.metrics import Sample
 
 
 class Link(Control, Protocol):
@@ -84,6 +86,7 @@ class Process:
         self._health_checking = HealthChecking(self.client.lock, surroundings.rng(), self.client.clock, self.tls)
         self.circuit_breakers = CircuitBreakers(self.client.lock, self.client.clock)
         self._probed = surroundings.network is REAL.network  # endpoints of a simulation cannot be
+        self._rng = surroundings.rng()
         emit = self.events.take
         self.client.destinations.emit = self.client.mirroring.emit = emit
         self.client.destinations.follow_upstreams = self._follow
@@ -107,6 +110,11 @@ class Process:
             self.link.announce(
                 served, mtls=self.listening.speaks_mtls and self.tls is not None, ready=lambda: self._enforcement.knows(served)
             )
+
+    def samples(self) -> Iterator[Sample]:
+        """Of both sides."""
+        yield from client_samples(self.client, self._rng)
+        yield from server_samples(self._enforcement)
 
     def close(self) -> None:
         if self._quotas is not None:
