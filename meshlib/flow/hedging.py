@@ -49,7 +49,7 @@ def may_hedge(call: Call) -> bool:
 class HedgedTries(Tries):
     """As `Tries`, with several under way at the same time."""
 
-    __slots__ = ("_copies", "_hedger", "_holds_retry", "_last", "_pending", "_tried", "_wait")
+    __slots__ = ("_copies", "_hedger", "_holds_retry", "_last", "_pending", "_slots", "_tried", "_wait")
 
     def __init__(
         self, call: Call, plan: Plan, upstream: Upstream, record: CallRecord, *, count: bool, hash_: int | None = None
@@ -64,6 +64,7 @@ class HedgedTries(Tries):
         self._tried: list[Host] = []
         self._last: tuple[Host, Attempt, Outcome] | None = None
         self._holds_retry = False
+        self._slots = 1  # of the cluster's requests: one for the call, and one more for each try beside another
 
     def run(self, rng: Rng) -> Steps:
         """However the tries end, what is still under way gives its slots back; the driver cuts it off."""
@@ -77,10 +78,9 @@ class HedgedTries(Tries):
             for attempt in tuple(self._pending):
                 self._give_up(attempt)
             self._release_retry()
-            if self._last is not None and (served is None or served.lease is None):
-                self._last[0].active -= 1
             if served is None or served.lease is None:
-                upstream.active -= 1
+                self._let_go()
+                upstream.active -= self._slots
 
     def _run(self, rng: Rng) -> Steps:
         """`_last` is what was decided last; its endpoint's slot is held until it is decided what becomes of it."""
@@ -96,22 +96,24 @@ class HedgedTries(Tries):
                 yield from self._hedge(rng, now)
                 continue
             now = found.outcome.at
-            self._learn(found, rng)
+            last = self._learn(found, rng)
             if self._is_good(found.outcome):
                 for other in tuple(self._pending):
+                    self._hedger.outrun(self._pending[other].began, now)
                     self._give_up(other)
                     yield Abandon(other)
-                return self._end(*self._held(found))
+                return self._end(*last)
             if self._pending:
-                found.attempt.host.active -= 1
+                self._let_go()
                 yield Abandon(found.attempt)
                 continue
             retry = self._retry
             wanted = retry is not None and retry.wants(found.outcome, self._call.method)
             pause = self._pause(retry, found.outcome, rng) if retry is not None and wanted else None
             if pause is None:
-                return self._end(*self._held(found))
-            self._held(found)
+                if wanted and self._call.serving is not None:
+                    self._call.serving.retried = True
+                return self._end(*last)
             self._upstream.counts.retry += 1
             if found.outcome.reset not in UNREACHED:
                 self._upstream.active_retries += 1
@@ -129,27 +131,29 @@ class HedgedTries(Tries):
         if host is None:
             raise self._nobody()
         refused = admit(upstream.guards, now, rng) if upstream.guards else None
-        before, self._last = self._last, None
-        if before is not None:
-            before[0].active -= 1
+        before = self._last
+        self._let_go()
         if refused is not None:
             return self._kept_away(refused, before, now)
+        launch = self._started(host, now)  # before anything may go wrong: what a guard has admitted has to be settled
         if before is not None:
             yield Abandon(before[1])
-        yield self._started(host, now)
+        yield launch
         return None
 
     def _hedge(self, rng: Rng, now: float) -> Generator[Command, Result, None]:
         """It is time for a copy; there is none if nobody is left to send it to, or nothing is left to pay for it."""
-        upstream = self._upstream
-        self._copies -= 1
+        upstream, left = self._upstream, self._copies
+        self._copies = 0
+        if upstream.active >= upstream.cluster.circuit_breakers.max_requests:
+            return
         host = upstream.pick(self._tried, _REDRAWS, rng, now, self._hash)
-        if host is None or excludes(self._tried, host) or not self._hedger.may_send():
-            self._copies = 0
+        if host is None or excludes(self._tried, host) or admit(upstream.guards, now, rng) is not None:
             return
-        if upstream.guards and admit(upstream.guards, now, rng) is not None:
-            self._copies = 0
+        if not self._hedger.may_send():
+            settle(upstream.guards, None, now)
             return
+        self._copies = left - 1
         yield self._started(host, now)
 
     def _started(self, host: Host, now: float) -> Launch:
@@ -159,29 +163,42 @@ class HedgedTries(Tries):
         self._record.tried(host)
         self._tried.append(host)
         self._pending[attempt] = _UnderWay(now, self._upstream.guards)
+        self._count_slots()
         return Launch(attempt)
 
-    def _learn(self, found: Decided, rng: Rng) -> None:
+    def _learn(self, found: Decided, rng: Rng) -> tuple[Host, Attempt, Outcome]:
         upstream, outcome = self._upstream, found.outcome
+        self._last = last = found.attempt.host, found.attempt, outcome
+        self._record.answered_by(last[0])
         under_way = self._pending.pop(found.attempt)
+        self._count_slots()
         settle(under_way.guards, outcome, under_way.began)
         self._hedger.learn(outcome, under_way.began)
         if outcome.reset is not None or upstream.attentive:
             upstream.learn(found.attempt.host, outcome, rng)
         self._release_retry()
+        return last
 
-    def _held(self, found: Decided) -> tuple[Host, Attempt, Outcome]:
-        self._last = found.attempt.host, found.attempt, found.outcome
-        self._record.answered_by(found.attempt.host)
-        return self._last
+    def _let_go(self) -> None:
+        """What was decided last is not what the call comes to."""
+        if self._last is not None:
+            self._last[0].active -= 1
+            self._last = None
 
     def _is_good(self, outcome: Outcome) -> bool:
         return outcome.reset is None and (self._retry is None or not self._retry.wants(outcome, self._call.method))
 
     def _give_up(self, attempt: Attempt) -> None:
         under_way = self._pending.pop(attempt)
-        settle(under_way.guards, None, under_way.began)
+        self._count_slots()
         attempt.host.active -= 1
+        settle(under_way.guards, None, under_way.began)
+
+    def _count_slots(self) -> None:
+        """A copy is a request of its own to the cluster: it counts against ``max_requests``, as with Envoy."""
+        slots = max(len(self._pending), 1)
+        self._upstream.active += slots - self._slots
+        self._slots = slots
 
     def _release_retry(self) -> None:
         if self._holds_retry:

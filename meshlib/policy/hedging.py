@@ -95,6 +95,14 @@ class Hedger:
         if outcome.reset is None:
             self._latencies.add(outcome.at - began, outcome.at)
 
+    def outrun(self, began: float, now: float) -> None:
+        """An attempt was given up because another one was faster: it has taken at least so long.
+
+        Without it the slow ones, which are those that are hedged, would be missing among the times, and the percentile would
+        sink until nearly all calls were hedged.
+        """
+        self._latencies.add(now - began, now)
+
 
 def hedger_for(before: Hedger | None, resilience: Resilience | None, now: float) -> Hedger | None:
     """The hedger that a cluster asks for: the one before it while the policy is the same."""

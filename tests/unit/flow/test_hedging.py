@@ -14,12 +14,14 @@ from meshlib.flow.destination import Destination
 from meshlib.flow.record import CallRecord
 from meshlib.flow.served import Served
 from meshlib.flow.upstream import Upstream
-from meshlib.model.call import Call
-from meshlib.model.cluster import LbPolicy
+from meshlib.model.call import Call, Overrides
+from meshlib.model.cluster import CircuitBreakers, LbPolicy
 from meshlib.model.outcome import Outcome, Reset
-from meshlib.model.resilience import CircuitBreaker, Hedging, Resilience
+from meshlib.model.resilience import AdaptiveConcurrency, CircuitBreaker, Hedging, Resilience
 from meshlib.model.route import RetryPolicy
 from meshlib.model.snapshot import Target
+from meshlib.policy.adaptive_concurrency import ConcurrencyGuard
+from meshlib.policy.circuit_breaker import FailureRateBreaker
 from meshlib.testing import DEFAULT_RETRY, service
 
 START = 100.0
@@ -57,11 +59,14 @@ class Bench:
         self.served: Served | None = None
         self.done = False
 
-    def begin(self, method: str = "GET", *, replayable: bool = True, inherited_attempt: int = 1) -> Command:
+    def begin(
+        self, method: str = "GET", *, replayable: bool = True, inherited_attempt: int = 1, overrides: Overrides | None = None
+    ) -> Command:
         """The first command that waits for something."""
         call = Call(
-            method, self.record.authority, "/", (), started=START, replayable=replayable, inherited_attempt=inherited_attempt
-        )
+            method, self.record.authority, "/", (), started=START,
+            replayable=replayable, inherited_attempt=inherited_attempt, overrides=overrides,
+        )  # fmt: skip
         self.flow = client_flow(call, self.destination, self.record, self.rng)
         return self._on(next(self.flow), START)
 
@@ -281,4 +286,97 @@ def test_an_open_circuit_refuses_the_first_and_allows_no_copies() -> None:
     guard.settle(Outcome(START, status=503), START)
     with pytest.raises(errors.CallError):
         bench.begin()
+    assert bench.is_idle
+
+
+def test_copies_are_requests_to_the_cluster_and_keep_to_its_limit() -> None:
+    target = hedged(Hedging(delay=0.1, max_requests=3, budget_percent=100.0))
+    ((name, config),) = target.clusters.items()
+    assert config.cluster is not None
+    cluster = replace(config.cluster, circuit_breakers=CircuitBreakers(max_requests=2))
+    bench = Bench(replace(target, clusters={name: replace(config, cluster=cluster)}))
+    assert bench.upstream.hedger is not None
+    bench.upstream.hedger.begin()  # somebody else has saved up for a second copy
+    bench.begin()
+    bench.at(START + 0.1)
+    assert bench.upstream.active == 2
+    waiting = bench.at(START + 0.2)
+    assert isinstance(waiting, Race)
+    assert waiting.until is None, "a third one would be beyond the limit"
+    bench.decided(bench.launched[0], START + 0.3)
+    assert bench.upstream.active == 1
+    bench.finish()
+    assert bench.is_idle
+
+
+def test_what_a_copy_has_outrun_counts_among_the_times() -> None:
+    """The slow ones would be missing otherwise, and the percentile would sink with each of them."""
+    bench = Bench(hedged(Hedging(percentile=99.0, max_requests=2, budget_percent=100.0)))
+    for _ in range(20):
+        bench.begin()
+        bench.decided(bench.launched[-1], START + 0.05)
+        bench.finish()
+    waiting = bench.begin()
+    assert isinstance(waiting, Race)
+    assert waiting.until == pytest.approx(START + 0.05, rel=0.1)
+    bench.at(START + 0.06)
+    bench.decided(bench.launched[-1], START + 0.5)
+    bench.finish()
+    waiting = bench.begin()
+    assert isinstance(waiting, Race)
+    assert waiting.until == pytest.approx(START + 0.5, rel=0.1)
+    bench.flow.close()
+    assert bench.is_idle
+
+
+def test_a_copy_that_a_guard_refuses_costs_no_budget() -> None:
+    bench = Bench(hedged(Hedging(delay=0.1, max_requests=2, budget_percent=100.0), breaker=CircuitBreaker()))
+    bench.begin()
+    (breaker,) = bench.upstream.guards
+    assert isinstance(breaker, FailureRateBreaker)
+    breaker.trip(START + 0.05)
+    bench.at(START + 0.1)
+    assert bench.upstream.hedger is not None
+    assert bench.upstream.hedger.hedged == 0
+    bench.decided(bench.launched[0], START + 0.2)
+    bench.finish()
+    assert bench.is_idle
+
+
+def test_a_call_that_ends_while_a_retry_takes_over_settles_what_its_guards_have_admitted() -> None:
+    """Cutting the answer before it off may fail, or be interrupted."""
+    target = hedged(retry=replace(DEFAULT_RETRY, retry_on=frozenset({"5xx"})))
+    ((name, config),) = target.clusters.items()
+    assert config.cluster is not None
+    resilience = Resilience(hedging=HEDGING, adaptive_concurrency=AdaptiveConcurrency())
+    bench = Bench(replace(target, clusters={name: replace(config, cluster=replace(config.cluster, resilience=resilience))}))
+    bench.begin()
+    (guard,) = bench.upstream.guards
+    assert isinstance(guard, ConcurrencyGuard)
+    assert isinstance(bench.decided(bench.launched[0], START + 0.2, status=503), Sleep)
+    assert isinstance(bench.flow.send(START + 0.3), Abandon)
+    assert guard.controller.active == 1
+    bench.flow.close()
+    assert guard.controller.active == 0
+    assert bench.is_idle
+
+
+def test_a_call_that_ends_while_its_losers_are_cut_off_gives_all_slots_back() -> None:
+    bench = Bench(hedged())
+    bench.begin()
+    bench.at(START + 0.1)
+    command = bench.flow.send(Decided(bench.launched[0], Outcome(START + 0.2, status=200)))
+    assert isinstance(command, Abandon)
+    bench.flow.close()
+    assert bench.is_idle
+
+
+def test_a_strategy_of_the_caller_that_fails_gives_all_slots_back() -> None:
+    def broken(state: object) -> float:
+        raise ZeroDivisionError
+
+    bench = Bench(hedged(retry=replace(DEFAULT_RETRY, retry_on=frozenset({"5xx"}))))
+    bench.begin(overrides=Overrides(wait=broken))
+    with pytest.raises(ZeroDivisionError):
+        bench.decided(bench.launched[0], START + 0.2, status=503)
     assert bench.is_idle
