@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -169,19 +170,20 @@ class QuotaStream:
     def _ready(self) -> grpc.Channel | None:
         """The channel, once there is a bucket to speak of and a certificate to show."""
         while not self._closing:
+            pause = None  # a first bucket wakes us, and so does the end
             if any(side.shared.used for side in self._sides):
                 try:
                     return self._channel.get()
                 except ControlError:  # no certificate (yet)
-                    pass
-            self._wake.wait(_LOOK)
+                    pause = _LOOK
+            self._wake.wait(pause)
             self._wake.clear()
         return None
 
     def _pause(self, seconds: float) -> None:
         until = self._clock() + seconds
         while not self._closing and (left := until - self._clock()) > 0:
-            threading.Event().wait(min(left, _LOOK))
+            time.sleep(min(left, _LOOK))
 
 
 def _reason(error: Exception) -> str:
