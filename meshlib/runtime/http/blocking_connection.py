@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Final, Protocol
@@ -61,6 +62,9 @@ class BlockingConnection:
         self._whole = False
         self._streaming = False  # the body comes from the caller piece by piece
         self._early: list[Event] = []  # what the peer sent while we were still sending
+        self._ending = (
+            threading.Lock()
+        )  # a socket's number may be another's as soon as it is closed: `shut` comes before or never
         self._timeouts = NO_TIMEOUTS
         self._deadline: float | None = None
         self._deadline_name: TimeoutName = "deadline"
@@ -122,19 +126,23 @@ class BlockingConnection:
 
     def shut(self) -> None:
         """End the exchange that goes on here, from any thread: whoever waits for the peer finds the connection at its end."""
-        try:
-            with socket.socket(fileno=os.dup(self._socket.fileno())) as same:  # closing it here would free a number in use
-                same.shutdown(socket.SHUT_RDWR)
-        except (OSError, ValueError):
-            pass  # it has ended by itself
+        with self._ending:
+            if self.closed:
+                return
+            try:
+                with socket.socket(fileno=os.dup(self._socket.fileno())) as same:  # closing it here would free a number in use
+                    same.shutdown(socket.SHUT_RDWR)
+            except (OSError, ValueError):
+                pass  # the peer has ended it
 
     def abort(self, error: WireError | None) -> None:
         """Close at once; a response under way ends with `error`."""
         if self.closed:
             return
-        self.closed = True
+        with self._ending:
+            self.closed = True
+            self._socket.close()
         self.wire.close()
-        self._socket.close()
         self._owner.connection_gone(self)
         response, self._response = self._response, None
         if response is not None:
