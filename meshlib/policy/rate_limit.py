@@ -138,15 +138,20 @@ class Refused(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """`refused` None: the request passes.  `fields` tell its sender how he stands.
+    """`refused` None: the request passes.  `told`: how its sender stands.
 
     `notes`: limits that would have refused it, were they no dry run.  `began`: limiters that refuse after a while without.
     """
 
     refused: Refused | None
-    fields: Sequence[tuple[bytes, bytes]]
+    told: Sequence[Told]
     notes: tuple[str, ...] = ()
     began: tuple[Limiter, ...] = ()
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Made when they are asked for: a call that passes has nobody to tell."""
+        return fields(self.told)
 
 
 class _NoRng:
@@ -210,7 +215,7 @@ class CompiledLimits:
                     began.append(limiter)
                 limiter.limited_at = now
         told = [Told(limiter.limit, standing.left, standing.reset) for limiter, _, standing in found if _is_told(limiter)]
-        return Decision(refused, fields(told), began=tuple(began))
+        return Decision(refused, told, began=tuple(began))
 
     def _pass(self, found: list[tuple[Limiter, Key, Standing]], now: float) -> Decision:
         told, notes = [], []
@@ -225,7 +230,7 @@ class CompiledLimits:
             if _is_told(limiter):
                 left = standing.left - 1
                 told.append(Told(limiter.limit, left, standing.reset))
-        return Decision(None, fields(told), tuple(notes))
+        return Decision(None, told, tuple(notes))
 
 
 def _is_told(limiter: Limiter) -> bool:
