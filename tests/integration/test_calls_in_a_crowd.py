@@ -1,4 +1,4 @@
-"""Many threads and coroutines, hedged calls, configurations that come and go, cancellations: every answer is its caller's own."""
+"""Threads, coroutines, cancellations, configurations that come and go, one hedged service: every answer is its caller's own."""
 
 from __future__ import annotations
 
