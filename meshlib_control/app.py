@@ -16,9 +16,11 @@ from importlib.metadata import version
 import uvicorn
 
 from meshlib import SpiffeId
+from meshlib.xds.types import CLUSTER
 from meshlib_control.admin import views
 from meshlib_control.admin.api import Vitals, build_app
 from meshlib_control.admin.editing import Editor, Surroundings, rfc3339
+from meshlib_control.admin.reported import callers_of_hosts
 from meshlib_control.admin.tokens import TokenGuard, read_or_make_token
 from meshlib_control.admin.viewing import Scene, Viewer
 from meshlib_control.admin.views import ControlView
@@ -40,6 +42,7 @@ from meshlib_control.identities import Identities
 from meshlib_control.jwks import JwksFetcher
 from meshlib_control.live import LiveWorld
 from meshlib_control.quota.service import QuotaService
+from meshlib_control.reports import Reports
 from meshlib_control.serve.ads import DiscoveryService
 from meshlib_control.serve.push import Debounce
 from meshlib_control.serve.registry import RegistryService
@@ -67,6 +70,8 @@ class ControlService:
         self.ca_address = ""  # empty in a service without identities too
         self.admin_address = ""
         self._identities: Identities | None = None
+        self._reports = Reports()
+        self._discovery: DiscoveryService[World] | None = None
         self._exits = AsyncExitStack()
 
     async def run(self, ready: Callable[[ControlService], None] = lambda service: None) -> None:
@@ -187,7 +192,8 @@ class ControlService:
             return live.world.workload_groups.find(namespace, name)
 
         quotas = await self._exits.enter_async_context(QuotaService(store, lambda: live.world, callers))
-        registry = RegistryService(registrations, callers, may_serve, group)
+        registry = RegistryService(registrations, callers, may_serve, group, reports=self._reports)
+        self._discovery = discovery
         handlers = [discovery.handler(), registry.handler(), quotas.handler()]
         credentials = None
         if identities is not None:
@@ -230,12 +236,23 @@ class ControlService:
             trust_domain=self.settings.security.trust_domain if self.settings.security else "",
         )
 
+    def _scene(self, live: LiveWorld) -> Scene:
+        """What the API shows."""
+        subscribed = self._discovery.subscribed(CLUSTER, "meshlib") if self._discovery is not None else {}
+        return Scene(
+            live.world,
+            live.snapshot.suspicious,
+            self._reports.current,
+            callers_of_hosts(subscribed),
+            is_replica=self.settings.store.startswith("consul:"),
+        )
+
     async def _serve_admin(self, listener: socket.socket, revisions: Revisions, live: LiveWorld, health: Health) -> None:
         def surroundings() -> Surroundings:
             return Surroundings(live.file_resources, live.snapshot, self.settings.mesh_domain)
 
         editor = Editor(revisions, surroundings, time.time)
-        viewer = Viewer(lambda: Scene(live.world, live.snapshot.suspicious))
+        viewer = Viewer(lambda: self._scene(live))
         vitals = Vitals(status=health.status, metrics=health.metrics, not_ready=health.not_ready)
         app = build_app(editor, viewer, vitals, more=self._identities.routes() if self._identities else ())
         if self.settings.security is not None:

@@ -152,6 +152,12 @@ class AdsStream:
         self._pid = 0
         self.channel.forget()
 
+    @property
+    def node_id(self) -> str:
+        """Of this process: a forked child is another client of the control service."""
+        pid = os.getpid()
+        return self._workload.instance if pid == self._origin else f"{self._workload.instance}-{pid}"
+
     def _started(self) -> _Driver | None:
         with self._lock:
             if self._closed:
@@ -163,11 +169,9 @@ class AdsStream:
                 self.channel.forget()
             if self._driver is None:
                 pid = os.getpid()
-                instance = self._workload.instance
                 if pid != self._origin:
-                    instance = f"{instance}-{pid}"
                     logger.info("starting the control stream anew in the forked process %d", pid)
-                session = Session(self._workload, decode, instance=instance, version=self._version)
+                session = Session(self._workload, decode, instance=self.node_id, version=self._version)
                 self._driver = _Driver(self, session)
                 self._pid = pid
                 self._driver.start()

@@ -66,6 +66,11 @@ class ControlLink:
         return self._stream.channel
 
     @property
+    def node_id(self) -> str:
+        """Of this process, as the control service knows it."""
+        return self._stream.node_id
+
+    @property
     def state(self) -> str:
         """For people."""
         control = self._store.control_state

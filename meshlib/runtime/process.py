@@ -26,6 +26,7 @@ from meshlib.runtime.jwks import RemoteKeys
 from meshlib.runtime.listening import Listening
 from meshlib.runtime.metrics import client_samples, server_samples
 from meshlib.runtime.quotas import QuotaStream
+from meshlib.runtime.reporting import Reporting
 from meshlib.runtime.settings import Settings
 from meshlib.runtime.surroundings import REAL, Surroundings
 from meshlib.runtime.tls.contexts import TlsContexts
@@ -98,6 +99,7 @@ class Process:
         self._enforcement = Enforcement(listening.inbound, keys=self._keys, wall=surroundings.wall)
         self.client.limiting.emit = self._enforcement.limiting.emit = emit
         self._quotas = _quotas(link, (self.client.limiting, self._enforcement.limiting), surroundings)
+        self._reporting = _reporting(link, self.client, self._enforcement.limiting)
         self._authorizers = MeshAuthorizers(link, self.client, self.tls)
         listening.inbound.authorizers = self._authorizers
         link.listen(self._publish)
@@ -117,6 +119,8 @@ class Process:
         yield from server_samples(self._enforcement)
 
     def close(self) -> None:
+        if self._reporting is not None:
+            self._reporting.close()
         if self._quotas is not None:
             self._quotas.close()
         self.link.close()
@@ -146,8 +150,18 @@ class Process:
         self._keys.retain(self._enforcement.key_sets)
         if snapshot.targets or snapshot.inbound:
             self.events.start()
+            if self._reporting is not None:
+                self._reporting.start()
         if self._quotas is not None:
             self._quotas.start()
+
+
+def _reporting(link: Link, client: Client, serving: Limiting) -> Reporting | None:
+    """Without a control service there is nobody to report to."""
+    channel = getattr(link, "channel", None)
+    if channel is None:
+        return None
+    return Reporting(channel, lambda: str(getattr(link, "node_id", "")), client, serving)
 
 
 def _quotas(link: Link, sides: tuple[Limiting, ...], surroundings: Surroundings) -> QuotaStream | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -13,12 +13,14 @@ from google.protobuf.message import Message
 from msgspec.structs import replace
 
 from meshlib.xds.proto.listener_pb2 import HttpConnectionManager, Listener
+from meshlib.xds.proto.registry_pb2 import ReportRequest
 from meshlib.xds.proto.route_pb2 import RouteConfiguration
 from meshlib.xds.types import CLUSTER, ENDPOINTS, LISTENER, ROUTE
 from meshlib_control.admin import routing, views
 from meshlib_control.admin.authorization import authorization
 from meshlib_control.admin.nodes import node_of
 from meshlib_control.admin.problems import Problem
+from meshlib_control.admin.reported import Reported
 from meshlib_control.catalog.model import Instance, InstanceHealth, Service
 from meshlib_control.compile.document import compile_document
 from meshlib_control.compile.generate import generate
@@ -28,6 +30,7 @@ from meshlib_control.compile.node import Scope
 from meshlib_control.compile.scope import scope_of
 from meshlib_control.compile.services import instance_port
 from meshlib_control.compile.world import World
+from meshlib_control.reports import Reporter
 
 if TYPE_CHECKING:
     from meshlib.lowlevel import Explanation
@@ -35,10 +38,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is served now.  `suspicious`: hosts whose instances are kept from before, and why."""
+    """What is served now.  `suspicious`: hosts whose instances are kept from before, and why.
+
+    `reports`: what callers have found out; `callers`: how many call a host.  Both are of this control service's own clients;
+    `is_replica`: there may be others, with clients of their own.
+    """
 
     world: World
     suspicious: Mapping[str, str] = field(default_factory=dict)
+    reports: Sequence[tuple[Reporter, ReportRequest]] = ()
+    callers: Mapping[str, int] = field(default_factory=dict)
+    is_replica: bool = False
 
 
 class Viewer:
@@ -55,12 +65,27 @@ class Viewer:
 
     def endpoints(self, name: str, namespace: str) -> views.Endpoints:
         """The instances of the service that `namespace` calls `name`; of all services if that is empty."""
-        world = self._scene().world
+        scene = self._scene()
+        world = scene.world
         services = (
             [_called(world, name, namespace)] if name else [one for many in world.services.hosts.values() for one in many]
         )
+        hosts = frozenset(service.host for service in services)
+        reported = Reported(scene.reports, scene.callers, hosts)
         found = [view for service in sorted(services, key=lambda s: s.host) for view in _endpoint_views(world, service)]
-        return views.Endpoints(endpoints=found)
+        return views.Endpoints(
+            endpoints=[
+                replace(
+                    view,
+                    callers=reported.callers(view.host),
+                    reported=reported.of_endpoint(view.host, f"{bracketed(view.address)}:{view.port}"),
+                )
+                for view in found
+            ],
+            clusters=reported.clusters,
+            limits=reported.limits(world.rate_limits.concerning(hosts, namespace) if name else None),
+            notes=list(_notes(scene, reported)),
+        )
 
     def routes(self, request: views.RoutesRequest) -> views.Routes:
         """The routes that a node has, in the order in which they are tried."""
@@ -116,6 +141,13 @@ class Viewer:
         """Whether a request would be served, judged by the data plane's own code."""
         world = self._scene().world
         return authorization(world, _called(world, request.service, request.namespace), request, now=time.time())
+
+
+def _notes(scene: Scene, reported: Reported) -> Iterator[str]:
+    if scene.is_replica:
+        yield "The store is shared: what callers say is told by those that are connected to this control service."
+    if reported.truncated:
+        yield "Some caller has more to tell than it sends at once."
 
 
 def _called(world: World, name: str, namespace: str) -> Service:

@@ -186,10 +186,60 @@ class EndpointView(Struct, frozen=True):
     labels: Mapping[str, str] = {}
     service_account: str = ""
     priority: int = 0  # for one caller: 0 is used as long as enough of its endpoints are healthy
+    callers: int = 0  # processes that call its service, as far as this control service knows
+    reported: list[EndpointStateView] = []  # what they have found out about it; empty: nothing bad
+
+
+class EndpointStateView(Struct, frozen=True):
+    """What some callers say of an endpoint."""
+
+    state: str  # "ejected", "failed check", "refusing"
+    reason: str
+    callers: int  # how many say so
+    left: float  # seconds, of the caller that it lasts longest for; 0: nobody knows
+    by: list[str]  # some of them, by identity and instance
+
+
+class ClusterStateView(Struct, frozen=True):
+    """How those callers stand that have something to tell of a cluster.  Counts are sums over them, of all time."""
+
+    name: str  # "outbound|80|v1|reviews.default.svc.cluster.local"
+    host: str
+    port: int
+    subset: str
+    callers: int
+    reporters: int  # how many have told something
+    circuit_breaker: dict[str, int] = {}  # state -> how many callers
+    circuit_breaker_left: float = 0.0  # seconds until the last of them lets probes through
+    circuit_breaker_rejected: int = 0
+    concurrency_limits: list[int] = []  # the smallest and the largest; empty: there are none
+    concurrency_rejected: int = 0
+    active_requests: int = 0
+    active_retries: int = 0
+    allowed_retries: int = 0  # by their retry budgets, now
+    retries: int = 0
+    retry_overflow: int = 0
+    pending_overflow: int = 0
+    hedges: int = 0
+    hedges_refused: int = 0
+
+
+class LimitStateView(Struct, frozen=True):
+    """A rate limit that has refused something lately; sums over the processes that have told of it."""
+
+    id: str  # "namespace/policy/limit"
+    side: str  # "client", "server"
+    processes: int
+    allowed: int
+    limited: int
+    would_limit: int
 
 
 class Endpoints(Struct, frozen=True):
     endpoints: list[EndpointView]
+    clusters: list[ClusterStateView] = []
+    limits: list[LimitStateView] = []
+    notes: list[str] = []  # what the document does not show
 
 
 class RouteView(Struct, frozen=True):

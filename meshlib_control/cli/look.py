@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from meshlib_control.admin import views
-from meshlib_control.cli import options, render
+from meshlib_control.cli import options, render, render_endpoints
 from meshlib_control.cli.failures import FAILED, OK, USAGE, Failure
 from meshlib_control.cli.names import complete_service
 from meshlib_control.cli.options import Caller
@@ -38,12 +38,19 @@ def status(*, check: bool, session: Session) -> None:
 @options.namespace()
 @options.session("table", "json", "yaml", "name")
 def endpoints(service: str | None, *, namespace: str, session: Session) -> None:
-    """List the instances of all services, or of SERVICE (a short name or a whole host name)."""
-    found = session.client.get("/v1/endpoints", views.Endpoints, service=service, namespace=namespace).endpoints
+    """List the instances of all services, or of SERVICE (a short name or a whole host name).
+
+    \b
+    HEALTH    what the catalog says
+    STATE     what callers have found out: "ejected by 2 of 5: consecutive_5xx"; empty: nothing bad
+
+    Below are the circuit breakers, budgets and rate limits that callers have something to tell of.
+    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    found = session.client.get("/v1/endpoints", views.Endpoints, service=service, namespace=namespace)
     session.emit(
-        views.Endpoints(endpoints=found),
-        human=lambda: render.endpoints(found),
-        names=lambda: [render.authority(endpoint) for endpoint in found],
+        found,
+        human=lambda: render_endpoints.endpoints(found),
+        names=lambda: [render.authority(endpoint) for endpoint in found.endpoints],
     )
 
 

@@ -181,21 +181,6 @@ def services(document: views.Services) -> RenderableType:
     return table(("SERVICE", "NAMESPACE", "PORTS", "SOURCE", "HEALTHY", "NOTE"), rows) if rows else Text("No services.")
 
 
-def endpoints(found: Sequence[views.EndpointView]) -> RenderableType:
-    rows = [
-        (
-            endpoint.host,
-            authority(endpoint),
-            endpoint.health,
-            ",".join(f"{name}={value}" for name, value in sorted(endpoint.labels.items())),
-            endpoint.locality,
-            endpoint.weight,
-        )
-        for endpoint in found
-    ]
-    return table(("SERVICE", "ENDPOINT", "HEALTH", "LABELS", "LOCALITY", "WEIGHT"), rows) if rows else Text("No endpoints.")
-
-
 def routes(document: views.Routes) -> RenderableType:
     rows = [
         (route.service, route.virtual_host, route.name, route.match, route.action, route.timeout, route.retries)

@@ -86,6 +86,16 @@ class RateLimitPolicies:
             seen = owner in (self._root, namespace)
         return (resource, spec) if seen else None
 
+    def concerning(self, hosts: frozenset[str], namespace: str) -> frozenset[str]:
+        """Names of the policies of calls to these hosts, and of what workloads of the namespace serve."""
+        calls = (
+            resource
+            for pattern, resource in self._of_calls
+            if any(pattern == host or matches(pattern, host) for host in hosts)
+        )
+        served = (resource for resource in self._of_workloads if resource.key.namespace in (self._root, namespace))
+        return frozenset(policy_name(resource) for resource in (*calls, *served))
+
     def named(self, name: str) -> RateLimitPolicy | None:
         """The policy of this name (``namespace/name``), whoever sees it."""
         resource = self._by_name.get(name)

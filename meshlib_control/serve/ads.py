@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
@@ -138,6 +139,15 @@ class DiscoveryService(Generic[W]):
                 " They keep what they have until services are registered again"
             )
         return ServerStatus(tuple(clients), suspicious, tuple(problems), self._push.pushed)
+
+    def subscribed(self, type_url: str, flavour: str) -> Counter[frozenset[str]]:
+        """How many clients of a kind subscribe to which names of a type.  Those that subscribe to the same share the set."""
+        return Counter(
+            subscription.names
+            for client in self._clients
+            if client.session.node is not None and client.session.node.flavour == flavour
+            if (subscription := client.session.subscriptions.get(type_url)) is not None
+        )
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Both methods of ``AggregatedDiscoveryService``."""

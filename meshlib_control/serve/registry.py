@@ -15,6 +15,7 @@ from meshlib_control.ca.peers import address_of
 from meshlib_control.catalog.leases import InvalidRegistration, Registration, Terms, UnknownInstance
 from meshlib_control.compile.probes import probe_message
 from meshlib_control.compile.workload_groups import NO_TEMPLATE, Template
+from meshlib_control.reports import InvalidReport, Reports, TooMuch
 from meshlib_control.serve.identity import Callers, NotAllowed, check_claims
 
 logger = logging.getLogger("meshlib_control")
@@ -69,11 +70,15 @@ class RegistryService:
         callers: Callers | None = None,
         may_serve: MayServe = of_its_own_name,
         groups: Groups = without_groups,
+        *,
+        reports: Reports | None = None,
     ) -> None:
+        """`reports`: where what callers tell is kept."""
         self._registrations = registrations
         self._callers = callers or Callers()
         self._may_serve = may_serve
         self._groups = groups
+        self._reports = reports or Reports()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server needs."""
@@ -83,6 +88,7 @@ class RegistryService:
                 "Register": _unary(self._register, registry_pb2.RegisterRequest.FromString),
                 "Renew": _unary(self._renew, registry_pb2.RenewRequest.FromString),
                 "Deregister": _unary(self._deregister, registry_pb2.DeregisterRequest.FromString),
+                "Report": _unary(self._report, bytes),  # its size is looked at before it is read
             },
         )
 
@@ -123,6 +129,18 @@ class RegistryService:
         await self._registrations.deregister(request.instance_id)
         logger.info("deregistered %s", request.instance_id)
         return registry_pb2.DeregisterResponse()
+
+    async def _report(self, data: bytes, context: Any) -> registry_pb2.ReportResponse:
+        """Kept under the identity that the caller's certificate says, whatever the report claims."""
+        identity = await self._caller(context)
+        try:
+            self._reports.take(str(identity) if identity else "", data)
+        except InvalidReport as error:
+            logger.warning("%s: refused a report: %s", context.peer(), error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except TooMuch as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        return registry_pb2.ReportResponse()
 
     async def _caller(self, context: Any) -> SpiffeId | None:
         try:
@@ -202,7 +220,7 @@ def _registration(
     )
 
 
-def _unary(method: Callable[..., Awaitable[Message]], read: Callable[[bytes], Message]) -> Any:
+def _unary(method: Callable[..., Awaitable[Message]], read: Callable[[bytes], Message | bytes]) -> Any:
     return grpc.unary_unary_rpc_method_handler(method, request_deserializer=read, response_serializer=_serialize)
 
 

@@ -6,7 +6,7 @@ from meshlib.xds.proto import core_pb2 as _core_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -89,5 +89,81 @@ class DeregisterRequest(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ...) -> None: ...
 
 class DeregisterResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("instance_id", "clusters", "limits", "truncated")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    clusters: _containers.RepeatedCompositeFieldContainer[ClusterReport]
+    limits: _containers.RepeatedCompositeFieldContainer[LimitReport]
+    truncated: bool
+    def __init__(self, instance_id: _Optional[str] = ..., clusters: _Optional[_Iterable[_Union[ClusterReport, _Mapping]]] = ..., limits: _Optional[_Iterable[_Union[LimitReport, _Mapping]]] = ..., truncated: bool = ...) -> None: ...
+
+class ClusterReport(_message.Message):
+    __slots__ = ("name", "endpoints", "circuit_breaker", "circuit_breaker_left", "circuit_breaker_rejected", "concurrency_limit", "concurrency_rejected", "active_requests", "active_retries", "allowed_retries", "retries", "retry_overflow", "pending_overflow", "hedges", "hedges_refused")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_BREAKER_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_BREAKER_LEFT_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_BREAKER_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_OVERFLOW_FIELD_NUMBER: _ClassVar[int]
+    PENDING_OVERFLOW_FIELD_NUMBER: _ClassVar[int]
+    HEDGES_FIELD_NUMBER: _ClassVar[int]
+    HEDGES_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    endpoints: _containers.RepeatedCompositeFieldContainer[EndpointReport]
+    circuit_breaker: str
+    circuit_breaker_left: float
+    circuit_breaker_rejected: int
+    concurrency_limit: int
+    concurrency_rejected: int
+    active_requests: int
+    active_retries: int
+    allowed_retries: int
+    retries: int
+    retry_overflow: int
+    pending_overflow: int
+    hedges: int
+    hedges_refused: int
+    def __init__(self, name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[EndpointReport, _Mapping]]] = ..., circuit_breaker: _Optional[str] = ..., circuit_breaker_left: _Optional[float] = ..., circuit_breaker_rejected: _Optional[int] = ..., concurrency_limit: _Optional[int] = ..., concurrency_rejected: _Optional[int] = ..., active_requests: _Optional[int] = ..., active_retries: _Optional[int] = ..., allowed_retries: _Optional[int] = ..., retries: _Optional[int] = ..., retry_overflow: _Optional[int] = ..., pending_overflow: _Optional[int] = ..., hedges: _Optional[int] = ..., hedges_refused: _Optional[int] = ...) -> None: ...
+
+class EndpointReport(_message.Message):
+    __slots__ = ("address", "state", "reason", "left")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    state: str
+    reason: str
+    left: float
+    def __init__(self, address: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., left: _Optional[float] = ...) -> None: ...
+
+class LimitReport(_message.Message):
+    __slots__ = ("id", "side", "allowed", "limited", "would_limit")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    LIMITED_FIELD_NUMBER: _ClassVar[int]
+    WOULD_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    side: str
+    allowed: int
+    limited: int
+    would_limit: int
+    def __init__(self, id: _Optional[str] = ..., side: _Optional[str] = ..., allowed: _Optional[int] = ..., limited: _Optional[int] = ..., would_limit: _Optional[int] = ...) -> None: ...
+
+class ReportResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -1,0 +1,140 @@
+"""Tells the control service what this process has found out about those that it calls: for `meshctl endpoints`.
+
+One daemon thread.  It looks every two seconds, which costs a handful of comparisons for each cluster, and sends only while
+there is something worth noting: a change at once, the rest every ten seconds, and one last empty report when all is well again.
+Nothing that goes wrong here reaches the application, and nothing is made up for: what was not told now is told with the next
+report, or is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Final, Protocol
+
+from meshlib.errors import ControlError
+from meshlib.flow.limiting import Limiting
+from meshlib.flow.reporting import Noteworthy, outline
+from meshlib.model.report import Report
+from meshlib.policy.rng import Rng
+from meshlib.runtime.client import Client
+from meshlib.runtime.fork import forget_in_child, keep_for_ever
+
+if TYPE_CHECKING:
+    import grpc
+
+logger = logging.getLogger("meshlib")
+
+LOOK: Final = 2.0
+"""Seconds between looks, and so between reports at least."""
+
+REPEAT: Final = 10.0
+"""Seconds after which what has not changed is told again; the control service forgets it after three times that."""
+
+CALL_TIMEOUT: Final = 5.0
+
+
+class Channels(Protocol):
+    """Where the control service is (`ControlChannel`)."""
+
+    def get(self) -> grpc.Channel: ...
+
+
+class Reporting:
+    """One per process.  All methods may be called from any thread."""
+
+    def __init__(
+        self, channel: Channels, instance_id: Callable[[], str], client: Client, serving: Limiting, *, rng: Rng | None = None
+    ) -> None:
+        """`instance_id`: of this process, as its xDS node has it; `serving`: the limits of served requests."""
+        self.sent = 0  # reports that have arrived
+        self._channel = channel
+        self._instance_id = instance_id
+        self._client = client
+        self._serving = serving
+        self._rng = rng or Random()
+        self._noteworthy = Noteworthy()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._told: object = None  # the outline of the last report that was sent; None: nothing is known there
+        self._told_at = 0.0
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        forget_in_child(self)
+
+    def start(self) -> None:
+        """Idempotent."""
+        with self._lock:
+            if self._thread is None and not self._closing:
+                self._pid = os.getpid()
+                self._thread = threading.Thread(target=self._run, name="meshlib-reporting", daemon=True)
+                self._thread.start()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Take back what was told, and end."""
+        with self._lock:
+            self._closing = True
+            thread = self._thread
+        self._wake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def forget(self) -> None:
+        """In a forked child: what was told, the parent has told."""
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        keep_for_ever(self._thread)
+        self._thread = None
+        self._closing = False
+        self._told = None
+
+    def look(self) -> Report:
+        """What is worth noting now."""
+        client, noteworthy = self._client, self._noteworthy
+        upstreams = list(client.destinations.upstreams.values())
+        for upstream in upstreams:
+            with client.lock:
+                noteworthy.look_at(upstream, self._rng, client.clock())
+        noteworthy.keep(frozenset(upstream.name for upstream in upstreams))
+        for limiting, side in ((client.limiting, "client"), (self._serving, "server")):
+            with limiting.lock:
+                noteworthy.look_at_limits(limiting, side, limiting.clock())
+        return noteworthy.report()
+
+    def _run(self) -> None:
+        failed = ""
+        while not self._closing:
+            # A fleet that was started at once must not report at once.
+            self._wake.wait(LOOK * (1.0 + 0.2 * self._rng.random()))
+            try:
+                self._tell(Report() if self._closing else self.look())
+                failed = ""
+            except ControlError as error:  # no certificate (yet)
+                failed = self._failed(error, failed)
+            except Exception as error:
+                failed = self._failed(error, failed)
+
+    def _tell(self, report: Report) -> None:
+        """Send it if there is anything new in it, or if it is time to say it again.  Raises what the call raises."""
+        now, now_told = self._client.clock(), outline(report) if report else None
+        if now_told == self._told and (not report or now - self._told_at < REPEAT):
+            return
+        self._send(report)
+        self.sent += 1
+        self._told, self._told_at = now_told, now
+
+    def _send(self, report: Report) -> None:
+        from meshlib.xds.reports import REPORT, encode_report
+
+        call = self._channel.get().unary_unary(REPORT)
+        call(encode_report(report, self._instance_id()), timeout=1.0 if self._closing else CALL_TIMEOUT)
+
+    def _failed(self, error: Exception, before: str) -> str:
+        reason = f"{type(error).__name__}"
+        if reason != before:
+            logger.debug("the control service was not told what this process knows of endpoints: %s", error)
+        return reason
