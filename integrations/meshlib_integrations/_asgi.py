@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from meshlib.lowlevel import Stay
+from meshlib.lowlevel import RETRIED, RequestContext, Stay
 
 CONNECTION = "meshlib.connection"
 """Key in ``scope["state"]`` of the `meshlib.lowlevel.Connection`; no client can write there."""
@@ -52,6 +52,17 @@ def closing(send: Send) -> Send:
         if message["type"] == "http.response.start":
             kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
             message = {**message, "headers": [*kept, CLOSE]}
+        return send(message)
+
+    return sending
+
+
+def marking(send: Send, context: RequestContext) -> Send:
+    """`send`, telling the client not to try again what was tried again behind the application already."""
+
+    def sending(message: Message) -> Awaitable[None]:
+        if context.retried and message["type"] == "http.response.start" and message["status"] >= 500:
+            message = {**message, "headers": [*message.get("headers", ()), (RETRIED, b"1")]}
         return send(message)
 
     return sending

@@ -31,6 +31,7 @@ from meshlib_integrations._asgi import (
     adding,
     closing,
     leaving,
+    marking,
     setting,
 )
 from meshlib_integrations._asking import asked
@@ -94,6 +95,7 @@ class MeshMiddleware:
         assert inspection is not None  # there is one without a refusal
         if inspection.header_changes:
             scope["headers"] = _changed(headers, inspection.header_changes)
+        send = marking(send, serving.context)
         if inspection.response_headers:
             send = adding(send, inspection.response_headers)
         if inspection.response_set is not None:

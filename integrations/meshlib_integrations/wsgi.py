@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from meshlib import Mesh
 from meshlib.errors import ConfigError
-from meshlib.lowlevel import Admitted, Connection, Refusal, ServerRequest, Serving
+from meshlib.lowlevel import RETRIED, Admitted, Connection, Refusal, ServerRequest, Serving
 from meshlib_integrations._asgi import CONNECTION
 from meshlib_integrations._asking import ask
 from meshlib_integrations._mesh_listener import ThreadListener
@@ -37,6 +37,8 @@ logger = logging.getLogger("meshlib")
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _PATH_SAFE = "/!$&'()*+,;=:@-._~"  # RFC 3986 section 3.3
+
+_RETRIED = (RETRIED.decode(), "1")
 
 _STEERING = frozenset({"HTTP_SCRIPT_NAME", "HTTP_PATH_INFO"})
 """Of a client who wants another path to be routed than the one that policies saw: gunicorn takes ``SCRIPT_NAME`` from a header
@@ -129,6 +131,8 @@ class MeshMiddleware:
                 serving.stay.end()
             if mesh.draining or (admitted is not None and time.monotonic() >= admitted.until):
                 headers = [pair for pair in headers if pair[0].lower() != "connection"] + _closing(environ, start_response)
+            if serving.context.retried and status >= "500":
+                headers = [*headers, _RETRIED]
             if inspection is not None and inspection.response_headers:
                 headers = headers + _text(inspection.response_headers)
             if inspection is not None and inspection.response_set is not None:

@@ -18,7 +18,7 @@ from meshlib.model.outcome import UNREACHED, Outcome
 from meshlib.model.route import RetryPolicy
 from meshlib.policy.balancing import Host
 from meshlib.policy.guard import Guard
-from meshlib.policy.retrying import Retry, backoff, strategy_wait
+from meshlib.policy.retrying import Retry, backoff, is_retried, strategy_wait
 from meshlib.policy.rng import Rng
 
 _ATTEMPT_HEADERS = tuple(((ATTEMPT_COUNT, str(number).encode()),) for number in range(32))
@@ -86,6 +86,8 @@ class Tries:
                     pause = None
                     if retry is not None and retry.wants(outcome, call.method, unsent_only=call.inherited_attempt > 1):
                         pause = self._pause(retry, outcome, rng)
+                        if pause is None and call.serving is not None:
+                            call.serving.retried = True
                     if pause is None:
                         served = self._end(host, attempt, outcome)
                         lease = served.lease
@@ -115,6 +117,8 @@ class Tries:
         if outcome.reset is not None:
             raise reset_error(outcome, self._record, self._call)
         self._record.status = outcome.status
+        if outcome.status >= 500 and self._call.serving is not None and is_retried(outcome.headers):
+            self._call.serving.retried = True
         if outcome.complete:
             return Served(outcome, None)
         limit = (self._deadline, self._deadline_name) if attempt.deadline_name == "per_try" else None
@@ -159,16 +163,19 @@ class Tries:
             return None
         if outcome.reset is not None:
             record.flag(outcome.reset.flag)
+        upstream.floor.failed += 1
         strategies = call.overrides if call.overrides is not None and call.overrides.has_strategies else None
         if strategies is None and record.attempts > retry.policy.attempts:
             record.flag("URX")
             return None
-        if outcome.reset not in UNREACHED and not upstream.may_retry():
+        if outcome.reset not in UNREACHED and not upstream.may_retry(outcome.at):
             upstream.counts.no_retry(upstream, outcome.at)
             record.flag("UO")
             return None
         if strategies is None:
-            pause = backoff(retry.policy, record.attempts, rng)
+            down = outcome.reset in UNREACHED and upstream.reachability.is_known_down(len(upstream.hosts), record.attempts)
+            # Nobody is spared load by a wait, and the caller waits for an error that is certain: it is to have it at once.
+            pause = 0.0 if down else backoff(retry.policy, record.attempts, rng)
         else:
             wait = strategy_wait(strategies, outcome, record.attempts, call.started)
             if wait is None:

@@ -15,7 +15,7 @@ from meshlib.model.outcome import UNREACHED, Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.model.snapshot import ClusterConfig
 from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host, PickContext, Place, balance
-from meshlib.policy.budget import may_retry
+from meshlib.policy.budget import FloorCredit, may_retry, within_share
 from meshlib.policy.guard import Guard
 from meshlib.policy.health_checking import HealthCounts
 from meshlib.policy.hedging import Hedger, hedger_for
@@ -56,11 +56,13 @@ class Upstream:
         "due",
         "emit",
         "error",
+        "floor",
         "guards",
         "hashes",
         "hedger",
         "hosts",
         "name",
+        "plain",
         "reachability",
     )
 
@@ -76,11 +78,13 @@ class Upstream:
         self.guards: tuple[Guard, ...] = ()
         self.hedger: Hedger | None = None
         self.emit: Emit | None = None  # None: nobody wants to hear of events
+        self.floor = FloorCredit(self.cluster.circuit_breakers, 0.0)
         self.checks = HealthCounts()
         self.counts = RequestCounts()
         self.detector: OutlierDetector | None = None
         self.due = NEVER  # when the detector has to look at its hosts
         self.hashes = False  # calls are placed by a hash of theirs
+        self.plain = True  # neither that, nor are calls hedged
         self.attentive = False  # attempts that went well have to be learned from, too
         self._endpoints: Sequence[Endpoint] = ()
         self._overprovisioning = 0
@@ -94,6 +98,8 @@ class Upstream:
         self.error = config.error
         cluster = config.cluster or self.cluster
         factor = config.overprovisioning_factor
+        if cluster.circuit_breakers != self.cluster.circuit_breakers:
+            self.floor = FloorCredit(cluster.circuit_breakers, now)
         if config.endpoints is self._endpoints and factor == self._overprovisioning and cluster == self.cluster:
             return []
         self.cluster = cluster
@@ -112,6 +118,7 @@ class Upstream:
         self.due = self.detector.due if self.detector is not None else NEVER
         self.guards = guards_of(self, rng)
         self.hedger = hedger_for(self.hedger, cluster.resilience, now)
+        self.plain = not self.hashes and self.hedger is None
         self.reachability.keep(hosts.values())
         self.health_changed(rng, now)
         return [host for key, host in before.items() if key not in hosts]
@@ -123,6 +130,11 @@ class Upstream:
         )
         self._balancer = self._balanced.balancer
         self._attend()
+
+    @property
+    def usable(self) -> bool:
+        """There is somebody to pick."""
+        return self._balancer is not None
 
     def move(self, place: Place, rng: Rng, now: float) -> None:
         """The process's own surroundings are others than before."""
@@ -228,6 +240,11 @@ class Upstream:
         if self.detector is not None and self.detector.learn(host, outcome, rng):
             self.health_changed(rng, outcome.at)
 
-    def may_retry(self) -> bool:
-        """Asks the budget; the caller counts `active_retries`."""
-        return may_retry(self.cluster.circuit_breakers, self.active, self.active_retries)
+    def may_retry(self, now: float) -> bool:
+        """Asks the budget, whose share is one of first tries; the caller counts `active_retries`."""
+        breakers, first_tries = self.cluster.circuit_breakers, self.active - self.active_retries
+        if within_share(breakers, first_tries, self.active_retries):
+            return True
+        if not may_retry(breakers, first_tries, self.active_retries):
+            return False
+        return self.floor.spend(breakers, sum(host.total for host in self.hosts.values()), now)

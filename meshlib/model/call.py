@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshlib.errors import RequestError, TimeoutName
 from meshlib.model.route import RETRY_CONDITIONS
+
+if TYPE_CHECKING:
+    from meshlib.model.inbound import RequestContext
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Raw header pairs in the order of the wire; names in any case."""
@@ -47,7 +50,9 @@ class Call:
     """What matching and balancing may look at.  A plain slotted class: one is made for every request.
 
     ``path`` is the origin-form target with its query; the flow makes it canonical, and so it goes on the wire.  ``host`` is
-    what the Host header says, which need not have the port (Envoy's ``:authority``).  ``deadline`` is on the clock that the
+    what the Host header says, which need not have the port (Envoy's ``:authority``).  ``headers`` are replaced by others, and
+    never changed in place; ``filed`` is those that were last asked for by name, with their index (`policy.matching`).
+    ``deadline`` is on the clock that the
     flow is driven with (monotonic seconds); it is the tightest of what the caller and the request being served allow.
     """
 
@@ -55,6 +60,7 @@ class Call:
         "authority",
         "deadline",
         "deadline_name",
+        "filed",
         "headers",
         "host",
         "inherited_attempt",
@@ -62,6 +68,7 @@ class Call:
         "overrides",
         "path",
         "replayable",
+        "serving",
         "started",
     )
 
@@ -78,6 +85,7 @@ class Call:
         deadline_name: TimeoutName = "total",
         overrides: Overrides | None = None,
         inherited_attempt: int = 1,
+        serving: RequestContext | None = None,
         host: str = "",
     ) -> None:
         self.method = method
@@ -85,12 +93,14 @@ class Call:
         self.host = host or authority
         self.path = path
         self.headers = headers
+        self.filed: tuple[Headers, Mapping[bytes, bytes]] | None = None
         self.started = started
         self.replayable = replayable  # the body can be sent again from its start
         self.deadline = deadline
         self.deadline_name: TimeoutName = deadline_name  # "total" or "deadline": whose it is, for the error
         self.overrides = overrides
         self.inherited_attempt = inherited_attempt  # of the request being served meanwhile: above 1, it is itself a retry
+        self.serving = serving  # that request, which is told when its failure has been retried here; None: there is none
 
     def __repr__(self) -> str:
         return f"<Call {self.method} {self.authority}{self.path}>"

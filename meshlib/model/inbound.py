@@ -161,7 +161,7 @@ class RequestContext:
     ``deadline`` is on the monotonic clock of this process; None: nobody set one.
     """
 
-    __slots__ = ("attempt", "claims", "deadline", "forwarded", "path", "peer", "trace")
+    __slots__ = ("attempt", "claims", "deadline", "forwarded", "path", "peer", "retried", "trace")
 
     def __init__(
         self,
@@ -177,6 +177,7 @@ class RequestContext:
         self.peer: Peer | None = None  # who sent the request, proved by its certificate; None: nobody proved anything
         self.claims: Mapping[str, Any] | None = None  # of the verified token; None: there was none
         self.path = ""  # canonical: what policies have looked at
+        self.retried = False  # a call made meanwhile failed, after all the retries that it may have
 
     def remaining(self, now: float) -> float | None:
         """Seconds left; never below zero; None without a deadline."""

@@ -46,6 +46,11 @@ class Reachability:
         """It takes connections."""
         self.refused_by.pop(host, None)
 
+    def is_known_down(self, hosts: int, attempts: int) -> bool:
+        """All of so many hosts refuse, and more calls have found that out than one with `attempts` of its own."""
+        refused_by = self.refused_by
+        return len(refused_by) >= hosts and sum(count for count, _ in refused_by.values()) > attempts
+
     def keep(self, hosts: Collection[Host]) -> None:
         """Forget the others: they are gone from the configuration."""
         if self.refused_by:

@@ -72,10 +72,12 @@ class Retry:
                 return False
             status, headers = outcome.status, outcome.headers
             if status == 200 and self._grpc and headers is not self._without and self._wants_grpc(headers):
-                return self._limited or not is_rate_limited(headers)
+                return not is_retried(headers) and (self._limited or not is_rate_limited(headers))
             if self._limited and is_rate_limited(headers):
                 return True
-            return status in self._statuses and (self._limited or not is_rate_limited(headers))
+            if status not in self._statuses or is_retried(headers):
+                return False
+            return self._limited or not is_rate_limited(headers)
         if reset in _NEVER or outcome.responded:
             return False
         if reset in _CONNECT:
@@ -106,6 +108,16 @@ def grpc_status(headers: Headers) -> bytes | None:
 def is_rate_limited(headers: Headers) -> bool:
     """A response of a rate limit (``x-envoy-ratelimited``): Envoy tries it again on ``envoy-ratelimited`` and nothing else."""
     return any(len(name) == 19 and name.lower() == b"x-envoy-ratelimited" for name, _ in headers)
+
+
+RETRIED = b"x-mesh-retried"
+"""In the response to a request that failed because of a call behind it, which has been tried as often as it may be: it is the
+hop next to a failure that retries, or each hop above would multiply what that one has done already."""
+
+
+def is_retried(headers: Headers) -> bool:
+    """Whether this failure has been retried nearer to where it comes from, `RETRIED`."""
+    return any(len(name) == 14 and name.lower() == RETRIED for name, _ in headers)
 
 
 def backoff(policy: RetryPolicy, retry: int, rng: Rng) -> float:

@@ -322,6 +322,7 @@ class Client:
             deadline_name=name,
             overrides=request.overrides,
             inherited_attempt=attempt,
+            serving=context,
             host=request.host_header,
         )
         return call, CallRecord(request.authority, now), headers

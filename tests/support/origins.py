@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Self
 
 BODY = bytes(range(256)) * 4
 RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -28,7 +29,7 @@ class Origin:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Origin:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
 
@@ -39,6 +40,10 @@ class Origin:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+
+    async def respond(self, method: str, target: str) -> bytes:
+        """What is answered to a request that was counted."""
+        return RESPONSE
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -61,5 +66,5 @@ class Origin:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             await reader.readexactly(int(headers.get("content-length", "0")))
             self.seen[method, target] += 1
-            writer.write(RESPONSE)
+            writer.write(await self.respond(method, target))
             await writer.drain()
