@@ -22,7 +22,7 @@ from meshlib.model.route import (
     Route,
     WeightedCluster,
 )
-from meshlib.policy.fault import ABORTED
+from meshlib.policy.fault import ABORTED, Strike, drawn
 from meshlib.policy.header_mutation import HeaderEdit, compile_request_edit, compile_response_edit
 from meshlib.policy.local_reply import GRPC_NAMES, LocalReply, local_reply
 from meshlib.policy.rewriting import compile_location, compile_rewrite
@@ -40,21 +40,33 @@ class Share:
 
     __slots__ = ("authority", "name", "original", "request", "response", "tells_original")
 
-    def __init__(self, cluster: WeightedCluster, authority: str, levels: tuple[HeaderChanges, ...]) -> None:
-        """`authority`: the route's own, which takes the place of a destination's; `levels`: the route's and wider ones."""
+    def __init__(
+        self, cluster: WeightedCluster, authority: str, levels: tuple[HeaderChanges, ...], *, rewritten: bool = False
+    ) -> None:
+        """`authority`: the route's own, which takes the place of a destination's; `levels`: the route's and wider ones;
+        `rewritten`: it has another path.
+        """
         self.name = cluster.name
         self.authority = authority or cluster.authority
         # Envoy tells of the original host only where the route changes it: by then it is the destination's, if that has one.
         self.tells_original = bool(authority)
         self.original = cluster.authority
-        self.request: HeaderEdit | None = compile_request_edit((cluster.headers, *levels))
-        self.response: HeaderEdit | None = compile_response_edit((cluster.headers, *levels))
+        own = (cluster.headers, *levels)
+        without: set[bytes] = set()  # what is said of the request anew, here or by each try
+        if compile_request_edit(own) is not None:
+            without |= _OURS
+        if self.authority:
+            without |= _HOST_HEADERS
+        if rewritten:
+            without.add(ORIGINAL_PATH)
+        self.request: HeaderEdit | None = compile_request_edit(own, frozenset(without))
+        self.response: HeaderEdit | None = compile_response_edit(own)
 
 
 class Alterations:
     """Of one route."""
 
-    __slots__ = ("_rewrite", "_shares", "_split", "answer", "fault")
+    __slots__ = ("_only", "_rewrite", "_shares", "_split", "answer", "fault")
 
     def __init__(self, route: Route, levels: tuple[HeaderChanges, ...]) -> None:
         """Raises ValueError for a rewrite that RE2 does not take."""
@@ -64,31 +76,36 @@ class Alterations:
         self._rewrite = compile_rewrite(route.match.path, action) if isinstance(action, Forward) else None
         clusters = action.clusters if isinstance(action, Forward) else (WeightedCluster(""),)
         authority = action.authority if isinstance(action, Forward) else ""
-        self._shares = tuple(Share(cluster, authority, levels) for cluster in clusters)
-        # Drawn by place: two shares of one cluster may differ in their headers.
-        self._split = Split(tuple(WeightedCluster(str(place), cluster.weight) for place, cluster in enumerate(clusters)))
+        rewritten = self._rewrite is not None
+        self._shares = tuple(Share(cluster, authority, levels, rewritten=rewritten) for cluster in clusters)
+        self._only = self._shares[0] if len(clusters) == 1 else None
+        self._split = Split(clusters)
 
     def draw(self, rng: Rng) -> Share:
         """The share that this call belongs to; one without a cluster if the route answers by itself."""
-        return self._shares[int(self._split.pick(rng)) if len(self._shares) > 1 else 0]
+        return self._only or self._shares[self._split.place(rng)]
+
+    def drawn(self, rng: Rng) -> Strike | None:
+        """Not None: the call meets a fault, or ends with the route's own response."""
+        strike = drawn(self.fault, rng) if self.fault is not None else None
+        return _UNHARMED if strike is None and self.answer is not None else strike
 
     def changes(self, share: Share) -> bool:
         """Whether requests or responses of this share become others."""
-        return bool(self._rewrite or share.authority or share.request or share.response)
+        return share.request is not None or share.response is not None
 
     def apply(self, call: Call, share: Share) -> None:
         """Make the request what it is to be upstream."""
-        headers = call.headers
-        if share.request is not None:
-            headers = [pair for pair in share.request(headers) if pair[0].lower() not in _OURS]
+        if share.request is None:
+            return
+        before, filed = call.headers, call.filed
+        headers = share.request(before, filed[1] if filed is not None and filed[0] is before else None)
         if share.authority:
-            headers = [pair for pair in headers if pair[0].lower() not in _HOST_HEADERS]
             if share.tells_original:
                 headers.append((ORIGINAL_HOST, (share.original or call.host).encode("latin-1")))
             call.host = share.authority
         if self._rewrite is not None:
-            original = (ORIGINAL_PATH, call.path.encode("latin-1"))
-            headers = [*(pair for pair in headers if pair[0].lower() != ORIGINAL_PATH), original]
+            headers.append((ORIGINAL_PATH, call.path.encode("latin-1")))
             call.path = self._rewrite(call.path)
         call.headers = headers
 
@@ -145,3 +162,4 @@ def _edited(reply: LocalReply, share: Share) -> LocalReply:
 _OURS = frozenset({ATTEMPT_COUNT, EXPECTED_TIMEOUT})
 """Each try says these itself, whatever an operator wants."""
 _HOST_HEADERS = frozenset({b"host", ORIGINAL_HOST})
+_UNHARMED = Strike(0.0, aborted=False)

@@ -42,12 +42,12 @@ from meshlib.flow.hedging import HedgedTries, may_hedge
 from meshlib.flow.record import CallRecord
 from meshlib.flow.served import Served
 from meshlib.flow.tries import Tries
+from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
 from meshlib.model.cluster import Discovery
 from meshlib.model.outcome import Outcome, Reset
-from meshlib.policy.fault import drawn_delay, is_aborted
+from meshlib.policy.fault import Strike
 from meshlib.policy.hashing import NO_HASH
-from meshlib.policy.local_reply import LocalReply
 from meshlib.policy.paths import canonical_text
 from meshlib.policy.rng import Rng
 
@@ -72,9 +72,11 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         name = plan.only or plan.pick(rng)
     else:
         share = altered.draw(rng)
-        reply = yield from _without_upstream(altered, share, call, record, rng)
-        if reply is not None:
-            return reply
+        strike = altered.drawn(rng)
+        if strike is not None:
+            reply = yield from _without_upstream(altered, share, strike, call, record)
+            if reply is not None:
+                return reply
         name = share.name
     if destination.limits is not None:
         destination.limits.check(call, record)
@@ -96,34 +98,40 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
     if altered is not None and share is not None:
         altered.apply(call, share)
         record.response_edit = share.response
-    placed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
-    if plan.mirrors is not None:
-        yield from plan.mirrors.copies(call, rng)
-    tries = Tries if upstream.hedger is None or not may_hedge(call) else HedgedTries
-    count = destination.attempt_count_header
-    served = yield from tries(call, plan, upstream, record, count=count, hash_=placed.value).run(rng)
-    if placed.cookies:
-        served.headers = [*served.outcome.headers, *((b"set-cookie", cookie) for cookie in placed.cookies)]
+    if plan.mirrors is not None and upstream.usable:  # what nobody gets has no copies either, as in Envoy
+        for copy in plan.mirrors.copies(call, rng):  # noqa: UP028  # a list takes nothing that is sent
+            yield copy
+    if upstream.plain:
+        served = yield from Tries(call, plan, upstream, record, count=destination.attempt_count_header).run(rng)
+    else:
+        served = yield from _hashed_or_hedged(call, plan, upstream, record, rng, count=destination.attempt_count_header)
     if share is not None and share.response is not None:
         served.headers = share.response(served.outcome.headers if served.headers is None else served.headers)
     return served
 
 
+def _hashed_or_hedged(
+    call: Call, plan: Plan, upstream: Upstream, record: CallRecord, rng: Rng, *, count: bool
+) -> Generator[Command, Result, Served]:
+    """The tries of a call whose cluster places it by its hash, may send it to several endpoints at a time, or both."""
+    placed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
+    tries = Tries if upstream.hedger is None or not may_hedge(call) else HedgedTries
+    served = yield from tries(call, plan, upstream, record, count=count, hash_=placed.value).run(rng)
+    if placed.cookies:
+        served.headers = [*served.outcome.headers, *((b"set-cookie", cookie) for cookie in placed.cookies)]
+    return served
+
+
 def _without_upstream(
-    altered: Alterations, share: Share, call: Call, record: CallRecord, rng: Rng
+    altered: Alterations, share: Share, strike: Strike, call: Call, record: CallRecord
 ) -> Generator[Command, Result, Served | None]:
     """What comes before a route's destinations, or in their place: faults, and responses of its own."""
-    reply: LocalReply | None = None
-    if altered.fault is not None:
-        pause = drawn_delay(altered.fault, rng)
-        if pause:
-            record.flag("DI")
-            yield from _hold_up(pause, call, record)
-        if is_aborted(altered.fault, rng):
-            record.flag("FI")
-            reply = altered.aborted(call, share)
-    if reply is None:
-        reply = altered.answered(call, share)
+    if strike.delay:
+        record.flag("DI")
+        yield from _hold_up(strike.delay, call, record)
+    if strike.aborted:
+        record.flag("FI")
+    reply = altered.aborted(call, share) if strike.aborted else altered.answered(call, share)
     if reply is None:
         return None
     record.status = reply.status

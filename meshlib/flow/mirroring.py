@@ -7,10 +7,10 @@ and body; only the host says that it is none, by ``-shadow`` behind its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from meshlib.flow.commands import Command, Copy, Result
+from meshlib.flow.commands import Copy
 from meshlib.model.call import Call
 from meshlib.model.listener import PathNormalization
 from meshlib.model.route import Forward, Mirror, PathMatch, Route, RouteMatch, VirtualHost, WeightedCluster
@@ -35,12 +35,17 @@ class Mirrors:
 
     def __init__(self, action: Forward, name: str, make: Callable[[Target], Destination]) -> None:
         timeout = min(action.timeout or LONGEST, LONGEST)
-        self._mirrors = tuple((mirror, make(_target(mirror, name, timeout))) for mirror in action.mirrors)
+        self._mirrors = tuple(
+            (mirror.fraction, mirror.keep_host, make(_target(mirror, name, timeout))) for mirror in action.mirrors
+        )
 
-    def copies(self, call: Call, rng: Rng) -> Generator[Command, Result, None]:
-        for mirror, destination in self._mirrors:
-            if mirror.fraction >= 1.0 or rng.random() < mirror.fraction:
-                yield Copy(_copied(call, keep_host=mirror.keep_host), destination)
+    def copies(self, call: Call, rng: Rng) -> list[Copy]:
+        """Those that are to be sent of this call."""
+        return [
+            Copy(_copied(call, keep_host=keep_host), destination)
+            for fraction, keep_host, destination in self._mirrors
+            if fraction >= 1.0 or rng.random() < fraction
+        ]
 
 
 def mirrors_of(action: Forward, name: str, make: Callable[[Target], Destination]) -> Mirrors | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from meshlib.model.route import Fault
 from meshlib.policy.rng import Rng
 
@@ -9,15 +11,19 @@ ABORTED = b"fault filter abort"
 """The body of an aborted call's response, Envoy's words."""
 
 
-def drawn_delay(fault: Fault, rng: Rng) -> float:
-    """Seconds that this call is to be held up; 0: it is not."""
-    return fault.delay if fault.delay and _hits(fault.delay_fraction, rng) else 0.0
+class Strike(NamedTuple):
+    """What a call is to suffer: a delay in seconds (0: none), then the abort."""
+
+    delay: float
+    aborted: bool
 
 
-def is_aborted(fault: Fault, rng: Rng) -> bool:
-    """Drawn after the delay, and independent of it."""
-    return bool(fault.http_status or fault.grpc_status is not None) and _hits(fault.abort_fraction, rng)
-
-
-def _hits(fraction: float, rng: Rng) -> bool:
-    return fraction >= 1.0 or rng.random() < fraction
+def drawn(fault: Fault, rng: Rng) -> Strike | None:
+    """The abort is drawn after the delay, and independent of it.  None: the call is spared."""
+    delay = fault.delay
+    if delay and (fraction := fault.delay_fraction) < 1.0 and rng.random() >= fraction:
+        delay = 0.0
+    aborted = bool(fault.http_status or fault.grpc_status is not None)
+    if aborted and (fraction := fault.abort_fraction) < 1.0:
+        aborted = rng.random() < fraction
+    return Strike(delay, aborted) if delay or aborted else None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from meshlib.model.call import Call
 from meshlib.model.route import HashPolicy
-from meshlib.policy.matching import header_values, query_value
+from meshlib.policy.matching import query_value, values_of
 from meshlib.policy.rewriting import compile_replacement
 from meshlib.policy.rng import Rng
 
@@ -91,6 +91,8 @@ def _header(policy: HashPolicy, digest: Digest) -> Source:
             return None
         if rewrite is not None:
             values = [rewrite(value) for value in values]
+        if len(values) == 1:
+            return digest(values[0])
         seed = 0
         for value in sorted(values):
             seed = digest(value, seed)
@@ -99,7 +101,7 @@ def _header(policy: HashPolicy, digest: Digest) -> Source:
     return source
 
 
-def _reader(name: str) -> Callable[[Call], list[bytes]]:
+def _reader(name: str) -> Callable[[Call], Sequence[bytes]]:
     """All values of a header; pseudo headers are what goes on the wire."""
     match name:
         case ":method":
@@ -109,7 +111,7 @@ def _reader(name: str) -> Callable[[Call], list[bytes]]:
         case ":authority" | "host":
             return lambda call: [call.host.encode("latin-1", "replace")]
     wanted = name.encode("ascii")
-    return lambda call: header_values(call.headers, wanted)
+    return lambda call: values_of(call, wanted)
 
 
 def _query(name: str, digest: Digest) -> Source:
@@ -130,7 +132,7 @@ def _cookie(policy: HashPolicy, digest: Digest) -> Source:
     attributes = b"".join(pair.encode("latin-1") for pair in pairs)
 
     def source(call: Call, rng: Rng, cookies: list[bytes]) -> int | None:
-        value = cookie_value(header_values(call.headers, b"cookie"), name)
+        value = cookie_value(values_of(call, b"cookie"), name)
         if not value and policy.ttl is not None:
             value = b"%016x" % rng.randrange(_WORD)
             cookies.append(b'%b="%b"%b%b%b; HttpOnly' % (name, value, lifetime, path, attributes))

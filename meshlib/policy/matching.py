@@ -7,6 +7,7 @@ and match the whole value; RE2 is linear in its input, so no request can make a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from meshlib.model.call import Call, Headers
@@ -14,6 +15,9 @@ from meshlib.model.route import HeaderMatch, QueryMatch, StringMatch
 
 BytesTest = Callable[[bytes], bool]
 CallTest = Callable[[Call], bool]
+
+_REMEMBERED, _LONGEST = 64, 128
+"""So many values, and no longer ones, each regex of a header or a parameter remembers: most calls have one of a few."""
 
 
 def compile_regex(pattern: str, *, latin: bool = True) -> Callable[[bytes], bool]:
@@ -37,7 +41,7 @@ def compile_regex(pattern: str, *, latin: bool = True) -> Callable[[bytes], bool
 def compile_string(match: StringMatch) -> BytesTest:
     """Envoy ``StringMatcher``; `ignore_case` is ASCII only, and not for regexes."""
     if match.kind == "regex":
-        return compile_regex(match.value)
+        return _remembering(compile_regex(match.value))
     wanted = match.value.encode("utf-8")
     if match.ignore_case:
         plain = compile_string(StringMatch(match.kind, match.value.lower()))
@@ -51,12 +55,30 @@ def compile_string(match: StringMatch) -> BytesTest:
     return lambda value: wanted in value
 
 
+def _remembering(test: BytesTest) -> BytesTest:
+    """The same with its latest answers at hand: RE2 costs microseconds to ask."""
+    remembered = lru_cache(_REMEMBERED)(test)
+    return lambda value: remembered(value) if len(value) <= _LONGEST else test(value)
+
+
 def header_values(headers: Headers, name: bytes) -> list[bytes]:
-    """All values of `name` (given in lower case), in wire order."""
-    return [value for key, value in headers if key == name or key.lower() == name]
+    """All values of `name` (given in lower case), in wire order and as on the wire: without white space around them."""
+    return [value.strip(b" \t") for key, value in headers if key == name or key.lower() == name]
 
 
-def _pseudo(name: str) -> Callable[[Call], list[bytes]] | None:
+def values_of(call: Call, name: bytes) -> Sequence[bytes]:
+    """The same of a call, whose headers are filed by name the first time that somebody asks."""
+    headers, filed = call.headers, call.filed
+    if filed is None or filed[0] is not headers:
+        call.filed = filed = headers, {key.lower(): value for key, value in headers}
+    fields = filed[1]
+    value = fields.get(name)
+    if value is None:
+        return ()
+    return (value.strip(b" \t"),) if len(fields) == len(headers) else header_values(headers, name)
+
+
+def _pseudo(name: str) -> Callable[[Call], Sequence[bytes]] | None:
     if name == ":method":
         return lambda call: [call.method.encode("ascii")]
     if name == ":path":
@@ -64,8 +86,8 @@ def _pseudo(name: str) -> Callable[[Call], list[bytes]] | None:
     if name == ":scheme":
         return lambda call: [b"http"]
     if name in (":authority", "host"):
-        # As on the wire, without the scheme's port, but in lower case: that is how hosts are compared everywhere in the mesh.
-        return lambda call: [call.host.lower().encode("latin-1", "replace")]
+        # As on the wire: which host it is has been decided without regard to case, but Istio's `authority` looks at it.
+        return lambda call: [call.host.encode("latin-1", "replace")]
     return None
 
 
@@ -74,7 +96,7 @@ def compile_header(match: HeaderMatch) -> CallTest:
     missing header is no match, unless it is a presence test or the missing header counts as empty.
     """
     name = match.name.lower().encode("ascii")
-    values = _pseudo(match.name.lower()) or (lambda call: header_values(call.headers, name))
+    values = _pseudo(match.name.lower()) or (lambda call: values_of(call, name))
     invert = match.invert
 
     if match.present is not None:
@@ -88,13 +110,13 @@ def compile_header(match: HeaderMatch) -> CallTest:
     else:
         return lambda call: bool(values(call)) is not invert
 
+    missing = (b"",) if match.treat_missing_as_empty else ()
+
     def matches(call: Call) -> bool:
-        found = values(call)
-        if not found:
-            if not match.treat_missing_as_empty:
-                return False
-            found = [b""]
-        return any(map(test, found)) is not invert
+        found = values(call) or missing
+        if len(found) == 1:
+            return test(found[0]) is not invert
+        return bool(found) and any(map(test, found)) is not invert
 
     return matches
 
@@ -137,7 +159,7 @@ def compile_query(match: QueryMatch) -> CallTest:
 
 def is_grpc(call: Call) -> bool:
     """Envoy's `grpc: {}`: content type exactly ``application/grpc`` or starting ``application/grpc+``."""
-    found = header_values(call.headers, b"content-type")
+    found = values_of(call, b"content-type")
     return bool(found) and (found[0] == b"application/grpc" or found[0].startswith(b"application/grpc+"))
 
 
@@ -147,5 +169,15 @@ def all_of(tests: Sequence[CallTest]) -> CallTest | None:
         return None
     if len(tests) == 1:
         return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda call: first(call) and second(call)
     frozen = tuple(tests)
-    return lambda call: all(test(call) for test in frozen)
+
+    def every(call: Call) -> bool:
+        for test in frozen:  # all() costs a generator  # noqa: SIM110
+            if not test(call):
+                return False
+        return True
+
+    return every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable
 
 from meshlib.model.call import Call
@@ -101,25 +102,26 @@ class Router:
 class Split:
     """Weighted choice among clusters; the weights are relative to their sum, and zero is never picked."""
 
-    __slots__ = ("_bounds", "_names", "_total")
+    __slots__ = ("_bounds", "_clusters", "_places", "_total")
 
     def __init__(self, clusters: tuple[WeightedCluster, ...]) -> None:
-        used = [cluster for cluster in clusters if cluster.weight > 0] or list(clusters[:1])
+        used = [place for place, cluster in enumerate(clusters) if cluster.weight > 0] or [*range(len(clusters))][:1]
         total = 0
         bounds = []
-        for cluster in used:
-            total += max(cluster.weight, 1)
+        for place in used:
+            total += max(clusters[place].weight, 1)
             bounds.append(total)
-        self._names = tuple(cluster.name for cluster in used)
+        self._clusters = clusters
+        self._places: tuple[int, ...] = (*used, *used[-1:])  # the last one again: a product may be rounded up to the sum
         self._bounds = tuple(bounds)
         self._total = total
 
     def pick(self, rng: Rng) -> str:
         """The cluster's name.  One draw a call: retries keep the choice, as in Envoy."""
-        if len(self._names) == 1:
-            return self._names[0]
-        drawn = rng.random() * self._total
-        for name, bound in zip(self._names, self._bounds, strict=True):
-            if drawn < bound:
-                return name
-        return self._names[-1]
+        return self._clusters[self.place(rng)].name
+
+    def place(self, rng: Rng) -> int:
+        """The same, by its place in the list: two shares of one cluster may differ."""
+        if len(self._bounds) == 1:
+            return self._places[0]
+        return self._places[bisect(self._bounds, rng.random() * self._total)]
