@@ -23,7 +23,7 @@ def local_reply(call: Call, status: int, body: bytes, *, grpc_status: int | None
     if is_grpc(call):
         code = _CODES.get(status, _UNKNOWN) if grpc_status is None else grpc_status
         headers += [(b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % code)]
-        if body:
+        if body and call.method != "HEAD":
             headers.append((b"grpc-message", quote(body, safe=_MESSAGE).encode("ascii")))
         headers.append((b"content-length", b"0"))
         return LocalReply(200, headers, b"")

@@ -17,7 +17,7 @@ from meshlib_control.compile.node import Scope
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.routes import outside_host, route_names, virtual_host
 from meshlib_control.compile.services import port_of
-from meshlib_control.compile.view import called, egress_of
+from meshlib_control.compile.view import called, egress_of, seen
 from meshlib_control.compile.world import World
 
 PROXY_ADDRESS: Final = "127.0.0.1"
@@ -81,7 +81,9 @@ def _route_name(world: World, scope: Scope, authority: str) -> str | None:
     service = called(world, scope, name)
     # A host that only a VirtualService knows may be called by its short forms as well.
     hosts = (service.host,) if service else (name, *world.services.completions(name, scope.namespace))
-    for host in hosts:
+    # A wildcard holds for the ports that the narrower host does not have.
+    wider = (pattern for pattern in world.services.wildcards(name) if seen(world, scope, pattern, port) is not None)
+    for host in (*hosts, *wider):
         if virtual_host(world, scope, host, port) is not None:
             return with_port(host, port)
     return None

@@ -86,7 +86,7 @@ def virtual_host(world: World, scope: Scope, host: str, port: int) -> route_pb2.
     if not routes:
         routes = [_default_route(world, scope, ClusterName(port, "", host), retried=is_http(found))]
     aliases = world.services.aliases(service, scope.namespace)
-    return _virtual_host(with_port(host, port), _domains(aliases, port, scope, bare=_is_bare(service, port)), routes)
+    return _virtual_host(with_port(host, port), _domains(aliases, port, scope, bare=port == UNREGISTERED_PORT), routes)
 
 
 def outside_host(world: World, scope: Scope) -> route_pb2.VirtualHost:
@@ -137,7 +137,7 @@ def _virtual_host(name: str, domains: list[str], routes: list[route_pb2.Route]) 
 
 
 def _domains(aliases: tuple[str, ...], port: int, scope: Scope, *, bare: bool) -> list[str]:
-    """Meshlib's route configurations ignore ports.  The others name them; `bare`: and hold for names without one."""
+    """Meshlib's route configurations ignore ports.  The others name them; `bare`: and hold for names without one, as 80 does."""
     domains: dict[str, None] = {}
     for alias in aliases:
         if scope.flavour == "meshlib" or bare:
@@ -145,12 +145,6 @@ def _domains(aliases: tuple[str, ...], port: int, scope: Scope, *, bare: bool) -
         if scope.flavour != "meshlib":
             domains[with_port(alias, port)] = None
     return list(domains)
-
-
-def _is_bare(service: Service, port: int) -> bool:
-    """A Host header without a port means 80; where the service has no such port, its first one."""
-    numbers = [candidate.number for candidate in service.ports if is_http(candidate)]
-    return port == (UNREGISTERED_PORT if UNREGISTERED_PORT in numbers else next(iter(numbers), 0))
 
 
 def _unregistered(world: World, scope: Scope) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from meshlib_control.catalog.model import Instance, Port, Service
-from meshlib_control.compile.hosts import is_wildcard, most_specific
+from meshlib_control.compile.hosts import ANY, is_wildcard, matches, most_specific
 from meshlib_control.compile.mesh_settings import MeshSettings, is_exported
 
 _TLS = frozenset({"https", "tls"})
@@ -86,6 +86,10 @@ class Services:
                 return found if name in self.aliases(found, namespace) else None
         return self.covering(name, namespace, sight)
 
+    def wildcards(self, host: str) -> list[str]:
+        """Hosts of services that cover `host`, the narrowest first."""
+        return sorted((pattern for pattern in self._wildcards if matches(pattern, host)), key=len, reverse=True)
+
     def visible(self, namespace: str, sight: Sight | None = None) -> tuple[Service, ...]:
         """One service a host, ordered by host."""
         found = (_visible(self._by_host[host], namespace, sight) for host in self._hosts)
@@ -114,7 +118,7 @@ class Services:
     def host_aliases(self, host: str, owner: str | None, namespace: str) -> tuple[str, ...]:
         """Every name for a host in `namespace`.  `owner`: the host's namespace; None: the one that its name shows."""
         if is_wildcard(host):
-            return (host,)
+            return (host,) if host == ANY else (host, f"{host}.")
         names = [host, f"{host}."]
         short, _, shown = host.removesuffix(f".svc.{self._domain}").rpartition(".")
         if host.endswith(f".svc.{self._domain}") and short and shown == (owner or shown):

@@ -133,7 +133,8 @@ def test_pseudo_headers() -> None:
     assert compile_header(HeaderMatch(":method", StringMatch("exact", "POST")))(call(method="POST"))
     assert compile_header(HeaderMatch(":authority", StringMatch("prefix", "reviews")))(call())
     plain = Call("GET", "reviews:80", "/", (), host="Reviews")
-    assert compile_header(HeaderMatch(":authority", StringMatch("exact", "reviews")))(plain)
+    assert compile_header(HeaderMatch(":authority", StringMatch("exact", "Reviews")))(plain)
+    assert not compile_header(HeaderMatch(":authority", StringMatch("exact", "reviews")))(plain)  # values are case-sensitive
     assert not compile_header(HeaderMatch(":authority", StringMatch("exact", "reviews:80")))(plain)
     assert compile_header(HeaderMatch(":path", StringMatch("exact", "/a?b")))(call("/a?b"))
     assert not compile_header(HeaderMatch(":scheme", StringMatch("exact", "https")))(call())
