@@ -7,8 +7,8 @@ below 500, limits of this process, requests that could not be written, calls tha
 
 from __future__ import annotations
 
-from meshlib.model.call import Headers
 from meshlib.model.outcome import Outcome, Reset
+from meshlib.policy.grpc import status_of
 
 _OWN = frozenset({Reset.LOCAL, Reset.OVERFLOW, Reset.POOL_TIMEOUT})
 """Ends of attempts that say nothing about the destination: limits and failures of this process."""
@@ -30,12 +30,4 @@ def is_failure(outcome: Outcome) -> bool:
         return True
     if outcome.status >= 500:
         return True
-    return outcome.status == 200 and _grpc_failed(outcome.headers)
-
-
-def _grpc_failed(headers: Headers) -> bool:
-    """A gRPC status among the headers: of a call that failed before any message (trailers only)."""
-    for name, value in headers:
-        if len(name) == 11 and name.lower() == b"grpc-status":
-            return value in _GRPC_FAILURES
-    return False
+    return outcome.status == 200 and status_of(outcome.headers) in _GRPC_FAILURES

@@ -34,6 +34,14 @@ def code_of_status(status: int) -> int:
     return _CODES.get(status, _UNKNOWN)
 
 
+def status_of(headers: Headers) -> bytes | None:
+    """``grpc-status`` of a response that ended with its headers (trailers only); None: it did not, or is none of gRPC's."""
+    for name, value in headers:
+        if len(name) == 11 and name.lower() == b"grpc-status":  # nearly no other name has that length
+            return value
+    return None
+
+
 def headers_of(metadata: Metadata) -> Headers:
     """Metadata as it is on the wire: binary values in base64."""
     return [(name.lower().encode("ascii"), _wire_value(name, value)) for name, value in metadata]

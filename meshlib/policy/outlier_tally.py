@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from meshlib.model.call import Headers
 from meshlib.model.cluster import OutlierDetection
 from meshlib.model.outcome import UNREACHED, Outcome, Reset
+from meshlib.policy.grpc import status_of
 
 
 class Detection(Enum):
@@ -136,16 +136,10 @@ def _code(outcome: Outcome, errors: frozenset[int]) -> int:
     If there are `errors`, they are errors (500 if they are below) and all others are fine, whatever they are.
     """
     if outcome.status == 200:
-        status = _grpc_status(outcome.headers)
-        if status is not None:
-            return _HTTP_STATUS[status] if status < len(_HTTP_STATUS) else 500
+        status = status_of(outcome.headers)
+        if status is not None and status.isdigit():
+            code = int(status)
+            return _HTTP_STATUS[code] if code < len(_HTTP_STATUS) else 500
     if errors:
         return max(outcome.status, 500) if outcome.status in errors else 200
     return outcome.status
-
-
-def _grpc_status(headers: Headers) -> int | None:
-    for name, value in headers:
-        if name == b"grpc-status":
-            return int(value) if value.isdigit() else None
-    return None

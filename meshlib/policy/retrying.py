@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from meshlib.model.call import Headers, Overrides
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.route import RetryPolicy
+from meshlib.policy.grpc import status_of
 from meshlib.policy.rng import Rng
 
 IDEMPOTENT_RESET = "idempotent-reset"
@@ -91,18 +92,11 @@ class Retry:
         return self._idempotent and reset is Reset.CONNECTION_TERMINATION and method in IDEMPOTENT_METHODS
 
     def _wants_grpc(self, headers: Headers) -> bool:
-        status = grpc_status(headers)
+        """Only a response of trailers alone can be repeated."""
+        status = status_of(headers)
         if status is None and type(headers) is tuple:  # a list may still change
             self._without = headers
         return status in self._grpc
-
-
-def grpc_status(headers: Headers) -> bytes | None:
-    """`grpc-status` of a trailers-only response: the only kind that can be retried."""
-    for name, value in headers:
-        if len(name) == 11 and name.lower() == b"grpc-status":  # nearly no other name has that length
-            return value
-    return None
 
 
 def is_rate_limited(headers: Headers) -> bool:

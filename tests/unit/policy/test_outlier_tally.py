@@ -51,6 +51,12 @@ def test_outcomes_are_responses_or_stand_for_them(outcome: Outcome, counters: tu
     assert (tally.local_total, tally.consecutive_local) == (0, 0)
 
 
+def test_the_name_of_the_grpc_status_may_be_spelled_in_any_case() -> None:
+    tally = Tally()
+    count(tally, Outcome(0.0, status=200, headers=((b"Grpc-Status", b"14"),)), TOGETHER)
+    assert tally.consecutive_gateway == 1
+
+
 @pytest.mark.parametrize(
     ("status", "http"),
     list(enumerate((200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401, 500))),
