@@ -54,8 +54,7 @@ def compile_step(limits: RateLimits, limiting: Limiting) -> Callable[[Inspection
             return None
         if decision.refused is not None:
             return _refusal(decision, grpc=_is_grpc(inspection))
-        if decision.told:
-            inspection.response_headers += decision.fields
+        inspection.response_headers += decision.fields
         inspection.notes += decision.notes
         return None
 

@@ -9,7 +9,7 @@ reconnect to the control service give nobody a full bucket.  It is forgotten wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -137,21 +137,33 @@ class Refused(NamedTuple):
     wait: float
 
 
+Found = list[tuple["Limiter", Key, Standing]]
+"""The limits that are for a request, with its key and how that stands before the request is charged."""
+
+
 class Decision(NamedTuple):
-    """`refused` None: the request passes.  `told`: how its sender stands.
+    """`refused` None: the request passes.  `found`: what it was decided by.
 
     `notes`: limits that would have refused it, were they no dry run.  `began`: limiters that refuse after a while without.
     """
 
     refused: Refused | None
-    told: Sequence[Told]
+    found: Found
     notes: tuple[str, ...] = ()
     began: tuple[Limiter, ...] = ()
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """Made when they are asked for: a call that passes has nobody to tell."""
-        return fields(self.told)
+        """How its sender stands.  Made when they are asked for: a call that passes has nobody to tell.
+
+        Nobody is to keep to a limit that is only tried out.
+        """
+        spent = 0 if self.refused is not None else 1
+        return fields(
+            Told(limiter.limit, standing.left - spent, standing.reset)
+            for limiter, _, standing in self.found
+            if not limiter.limit.dry_run
+        )
 
 
 class _NoRng:
@@ -191,21 +203,21 @@ class CompiledLimits:
 
         A refusal is that of the limit that takes the longest.  Limits on dry run are charged with what passes.
         """
-        found = [
-            (entry.limiter, key := entry.key_of(request), entry.limiter.counter.standing(key, now))
-            for entry in self._entries
-            if entry.applies is None or entry.applies(request)
-        ]
+        found: Found = []
+        longest, refusing = 0.0, None
+        for applies, key_of, limiter in self._entries:
+            if applies is not None and not applies(request):
+                continue
+            key = key_of(request)
+            standing = limiter.counter.standing(key, now)
+            found.append((limiter, key, standing))
+            if standing.wait > longest and not limiter.limit.dry_run:
+                longest, refusing = standing.wait, limiter
         if not found:
             return None
-        refusing = [(standing.wait, limiter) for limiter, _, standing in found if standing.wait > 0.0]
-        enforced = [(wait, limiter) for wait, limiter in refusing if not limiter.limit.dry_run]
-        if enforced:
-            wait, limiter = max(enforced, key=lambda item: item[0])
-            return self._refuse(found, Refused(limiter, wait), now)
-        return self._pass(found, now)
+        return self._pass(found, now) if refusing is None else self._refuse(found, Refused(refusing, longest), now)
 
-    def _refuse(self, found: list[tuple[Limiter, Key, Standing]], refused: Refused, now: float) -> Decision:
+    def _refuse(self, found: Found, refused: Refused, now: float) -> Decision:
         began = []
         for limiter, key, standing in found:
             if standing.wait > 0.0 and not limiter.limit.dry_run:
@@ -214,28 +226,19 @@ class CompiledLimits:
                 if now - limiter.limited_at >= QUIET:
                     began.append(limiter)
                 limiter.limited_at = now
-        told = [Told(limiter.limit, standing.left, standing.reset) for limiter, _, standing in found if _is_told(limiter)]
-        return Decision(refused, told, began=tuple(began))
+        return Decision(refused, found, began=tuple(began))
 
-    def _pass(self, found: list[tuple[Limiter, Key, Standing]], now: float) -> Decision:
-        told, notes = [], []
+    def _pass(self, found: Found, now: float) -> Decision:
+        notes: tuple[str, ...] = ()
         for limiter, key, standing in found:
             if standing.wait > 0.0:
                 limiter.would_limit += 1
                 limiter.counter.refuse(key, now)
-                notes.append(f"rate limit {limiter.id} would refuse (dry run)")
-                continue
-            limiter.allowed += 1
-            limiter.counter.take(key, now)
-            if _is_told(limiter):
-                left = standing.left - 1
-                told.append(Told(limiter.limit, left, standing.reset))
-        return Decision(None, told, tuple(notes))
-
-
-def _is_told(limiter: Limiter) -> bool:
-    """Nobody is to keep to a limit that is only tried out."""
-    return not limiter.limit.dry_run
+                notes = (*notes, f"rate limit {limiter.id} would refuse (dry run)")
+            else:
+                limiter.allowed += 1
+                limiter.counter.take(key, now)
+        return Decision(None, found, notes)
 
 
 def _compile_match(limit: RateLimit) -> Callable[[Limited], bool] | None:

@@ -18,7 +18,7 @@ from meshlib.model.identity import SpiffeId
 from meshlib.model.inbound import Inspection
 from meshlib.model.rate_limit import Attribute, Descriptor
 from meshlib.policy.authorization_predicates import header_values
-from meshlib.policy.matching import header_values as values_of
+from meshlib.policy.matching import values_of
 
 MISSING = ""
 SEVERAL = "(several)"
@@ -33,37 +33,38 @@ KeyOf = Callable[["Limited"], Key]
 
 
 class Limited:
-    """A request as limits see it.  `call`: what matches are evaluated on; `paths`: further readings of its path."""
+    """A request as limits see it: one that this process serves, or one that it is about to make.
 
-    __slots__ = ("call", "caller", "claims", "inspection", "path", "paths", "remote_address", "route", "service")
+    `call`: what matches are evaluated on; `paths`: further readings of its path; `path`: to be counted by, if not empty.
+    """
 
-    def __init__(self, call: Call) -> None:
+    __slots__ = ("call", "route", "service")
+
+    paths: tuple[str, ...] = ()
+    path = ""
+    caller: SpiffeId | None = None
+    claims: Mapping[str, object] | None = None
+    remote_address = ""
+
+    def __init__(self, call: Call, service: str, route: str) -> None:
         self.call = call
-        self.paths: tuple[str, ...] = ()
-        self.path = ""  # to be counted by; empty: that of the call
-        self.caller: SpiffeId | None = None
-        self.claims: Mapping[str, object] | None = None
-        self.remote_address = ""
-        self.route = ""
-        self.service = ""
-        self.inspection: Inspection | None = None
+        self.service = service
+        self.route = route
 
-    @classmethod
-    def called(cls, call: Call, route: str) -> Limited:
+    @staticmethod
+    def called(call: Call, route: str) -> Limited:
         """A call that is about to be made."""
-        made = cls(call)
-        made.service = call.authority
-        made.route = route
-        return made
+        return Limited(call, call.authority, route)
 
-    @classmethod
-    def served(cls, inspection: Inspection) -> Limited:
+    @staticmethod
+    def served(inspection: Inspection) -> Limited:
         """A request that has come this far in the server's flow."""
         request = inspection.request
         call = Call(
             request.method, inspection.authority, inspection.target.decode("ascii"), request.headers, host=inspection.host
         )
-        made = cls(call)
+        call.filed = request.headers, request.fields
+        made = _Served(call, inspection)
         readings = inspection.readings
         if readings is not None:
             made.paths = (*readings.paths, readings.decoded)
@@ -72,14 +73,24 @@ class Limited:
         made.caller = connection.peer.id if connection.peer is not None else None
         made.claims = inspection.claims if inspection.metadata else None
         made.remote_address = inspection.remote_address or connection.remote_address
-        made.inspection = inspection
         return made
 
     def headers(self, name: bytes) -> Sequence[bytes]:
         """All values, as the application or the next hop gets them."""
-        if self.inspection is not None:
-            return header_values(self.inspection, name)
-        return values_of(self.call.headers, name)
+        return values_of(self.call, name)
+
+
+class _Served(Limited):
+    __slots__ = ("caller", "claims", "inspection", "path", "paths", "remote_address")
+
+    def __init__(self, call: Call, inspection: Inspection) -> None:
+        super().__init__(call, "", "")
+        self.inspection = inspection
+        self.paths = ()
+        self.path = ""
+
+    def headers(self, name: bytes) -> Sequence[bytes]:
+        return header_values(self.inspection, name)
 
 
 def compile_key(by: Sequence[Descriptor]) -> KeyOf:
@@ -87,6 +98,9 @@ def compile_key(by: Sequence[Descriptor]) -> KeyOf:
     parts = tuple(_part(descriptor) for descriptor in by)
     if not parts:
         return lambda request: ()
+    if len(parts) == 1:
+        part = parts[0]
+        return lambda request: (part(request),)
     return lambda request: tuple([part(request) for part in parts])
 
 

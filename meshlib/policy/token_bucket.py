@@ -50,7 +50,10 @@ class TokenBuckets:
 
     def standing(self, key: Hashable, now: float) -> Standing:
         """Takes nothing."""
-        behind = self._behind(key, now)
+        full_at = self._full_at.get(key)
+        if full_at is None:
+            full_at = now if self._has_room(now) else self._shared_full_at
+        behind = full_at - now if full_at > now else 0.0  # seconds until the key's bucket is full
         room = self._window - behind
         wait = self._step - room
         if wait <= self._step * _ROUNDING:
@@ -88,15 +91,6 @@ class TokenBuckets:
         self.size = size
         self._step = size.interval / size.tokens
         self._window = size.burst * self._step
-
-    def _behind(self, key: Hashable, now: float) -> float:
-        """Seconds until the key's bucket is full."""
-        full_at = self._full_at.get(key)
-        if full_at is None:
-            if self._has_room(now):
-                return 0.0
-            full_at = self._shared_full_at
-        return max(full_at - now, 0.0)
 
     def _has_room(self, now: float) -> bool:
         """Whether one more key can be told apart; forgets some buckets that are full."""
