@@ -86,8 +86,6 @@ class Tries:
                     pause = None
                     if retry is not None and retry.wants(outcome, call.method, unsent_only=call.inherited_attempt > 1):
                         pause = self._pause(retry, outcome, rng)
-                        if pause is None and call.serving is not None:
-                            call.serving.retried = True
                     if pause is None:
                         served = self._end(host, attempt, outcome)
                         lease = served.lease
@@ -157,7 +155,16 @@ class Tries:
         return Attempt(host, self._upstream.cluster, number, limit, name, headers)
 
     def _pause(self, retry: Retry, outcome: Outcome, rng: Rng) -> float | None:
-        """Seconds until the next try, which the policy wants; None when this outcome is the last all the same."""
+        """Seconds until the next try, which the policy wants; None when this outcome is the last all the same.
+
+        Then whoever waits for what this process is serving is told that all has been tried.
+        """
+        pause = self._allowed_pause(retry, outcome, rng)
+        if pause is None and self._call.serving is not None:
+            self._call.serving.retried = True
+        return pause
+
+    def _allowed_pause(self, retry: Retry, outcome: Outcome, rng: Rng) -> float | None:
         call, record, upstream = self._call, self._record, self._upstream
         if not call.replayable and outcome.sent:
             return None
