@@ -47,19 +47,19 @@ class Random:
 class LeastRequest:
     """Power of `choices` draws, with replacement; the first draw wins ties (Envoy N_CHOICES)."""
 
-    __slots__ = ("_choices", "_count", "_hosts")
+    __slots__ = ("_count", "_hosts", "_more")
 
     def __init__(self, hosts: Sequence[Host], choices: int = 2) -> None:
         self._hosts = tuple(hosts)
         self._count = len(self._hosts)
-        self._choices = max(choices, 2)
+        self._more = range(max(choices, 2) - 1)
 
     def pick(self, rng: Rng, now: float = 0.0, context: PickContext | None = None) -> Host:
         hosts, count = self._hosts, self._count
         if count == 1:
             return hosts[0]
         best = hosts[int(rng.random() * count)]
-        for _ in range(self._choices - 1):
+        for _ in self._more:
             other = hosts[int(rng.random() * count)]
             if other.active < best.active:
                 best = other
