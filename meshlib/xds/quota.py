@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Final, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -99,6 +100,8 @@ def decode_reports(data: bytes) -> Reports:
         elapsed = item.time_elapsed.seconds + item.time_elapsed.nanos / 1e9
         if elapsed < 0 or not identity:
             raise Malformed("a usage without bucket_id, or with a negative time_elapsed")
+        if not isfinite(held.get(identity, 0.0)):
+            raise Malformed("a held share whose tokens_per_second is no finite number")
         usages.append(
             Usage(identity, elapsed, item.num_requests_allowed, item.num_requests_denied, max(held.get(identity, 0.0), 0.0))
         )

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from meshlib_control.errors import Conflict, StoreError
-from meshlib_control.store.model import Store
+from meshlib_control.store.model import Entry, Store
 
 ATTEMPTS = 20
 """Of a charge that others are faster with."""
@@ -21,11 +21,28 @@ ATTEMPTS = 20
 Calendar = Literal["DAY", "MONTH"]
 
 
-class Count(msgspec.Struct, frozen=True):
-    """`period`: ``2026-11-23`` or ``2026-11``."""
+REMEMBERED = 3
+"""Other periods whose counts are kept beside the one that was written last."""
+
+
+class Count(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`period`: ``2026-11-23`` or ``2026-11``.
+
+    `others`: the counts of other periods.  Around midnight replicas whose clocks differ write by turns to one day and to the
+    other; were there only one count, each of them would begin it anew.
+    """
 
     period: str
     used: int
+    others: dict[str, int] = {}  # msgspec copies it
+
+    def of(self, period: str) -> int:
+        return self.used if period == self.period else self.others.get(period, 0)
+
+    def changed(self, period: str, used: int) -> Count:
+        """With another count for `period`; the oldest ones are forgotten."""
+        others = {name: number for name, number in {**self.others, self.period: self.used}.items() if number and name != period}
+        return Count(period, used, {name: others[name] for name in sorted(others)[-REMEMBERED:]})
 
 
 def period_of(calendar: Calendar, now: float) -> str:
@@ -49,7 +66,7 @@ class Counts:
 
     async def used(self, key: str, period: str) -> int:
         entry = await self._store.get(key)
-        return _used(entry.value if entry else b"", period)
+        return _decoded(entry).of(period) if entry else 0
 
     async def charge(self, key: str, period: str, wanted: int, quota: int) -> int:
         """Charge as many as there are left of `wanted`; says how many.  Raises `StoreError`."""
@@ -70,11 +87,12 @@ class Counts:
     async def _change(self, key: str, period: str, change: Callable[[int], int]) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             entry = await self._store.get(key)
-            before = _used(entry.value if entry else b"", period)
+            count = _decoded(entry) if entry else Count(period, 0)
+            before = count.of(period)
             after = change(before)
             if after == before and entry is not None:
                 return
-            value = msgspec.json.encode(Count(period, after))
+            value = msgspec.json.encode(count.changed(period, after))
             try:
                 await self._store.put(key, value, expect=entry.revision if entry else 0)
                 return
@@ -83,12 +101,11 @@ class Counts:
                     raise
 
 
-def _used(value: bytes, period: str) -> int:
+def _decoded(entry: Entry) -> Count:
     """Raises `StoreError` for what is none of ours: a quota is not begun anew for that."""
-    if not value:
-        return 0
     try:
-        count = msgspec.json.decode(value, type=Count)
+        return msgspec.json.decode(entry.value, type=Count)
     except msgspec.DecodeError as error:
-        raise StoreError(f"a count of a quota is damaged: {error}") from error
-    return count.used if count.period == period else 0
+        raise StoreError(
+            f"{entry.key}, the count of a quota, is damaged: {error}; nothing is granted of it before it is put right or deleted"
+        ) from error

@@ -40,13 +40,15 @@ class Grants:
         self.period = ""
         self.exhausted = False
 
-    def begin(self, period: str) -> None:
-        """Another period: what is left of the last one's grants is void."""
-        if period != self.period:
-            self.period = period
-            self.exhausted = False
-            for taker in self.takers.values():
-                taker.granted = taker.used
+    def begin(self, period: str) -> bool:
+        """Whether this is another period: what is left of the last one's grants is void."""
+        if period == self.period:
+            return False
+        self.period = period
+        self.exhausted = False
+        for taker in self.takers.values():
+            taker.granted = taker.used
+        return True
 
     def heard(self, stream: Hashable, allowed: int, denied: int, elapsed: float, *, known: bool) -> None:
         """A report.  `known`: the stream's process had grants before it, so that what passed is charged already."""

@@ -245,7 +245,8 @@ class QuotaGroup:
         period = period_of(self._quota.period, self._wall())
         for bucket, grants in list(self._grants.items()):
             key = self._key(bucket)
-            grants.begin(period)
+            if grants.begin(period):
+                self._refunds.pop(bucket, None)  # they were granted of the period before
             passed = sum(taker.uncharged for taker in grants.takers.values()) - self._refunds.get(bucket, 0)
             if passed:
                 await self._counts.add(key, period, passed)

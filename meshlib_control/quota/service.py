@@ -239,6 +239,9 @@ class QuotaService:
                 await group.settle(now)
             except ControlServiceError as error:
                 problem = f"quotas: {policy}/{name}: {error}; processes keep their shares for as long as the policy says"
+            except Exception as error:  # of one limit: the others' shares are not to run out for that
+                log.exception("quotas: %s/%s", policy, name)
+                problem = f"quotas: {policy}/{name}: a fault in meshlib, {error!r}; the log has the trace, please report it"
             if not group.ids:
                 self._groups.pop((policy, name), None)
         if problem and problem != self._problem:

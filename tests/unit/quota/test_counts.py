@@ -7,10 +7,22 @@ from datetime import UTC, datetime
 
 import pytest
 
+from meshlib.xds.quota import Usage
 from meshlib_control.errors import StoreError
 from meshlib_control.quota.counts import Calendar, Counts, period_left, period_of
 from meshlib_control.quota.grants import Grants
+from meshlib_control.quota.groups import QuotaGroup
 from meshlib_control.store.memory import MemoryStore
+from tests.support.configuring import world
+
+QUOTA = """
+apiVersion: meshlib.io/v1
+kind: RateLimitPolicy
+metadata: {name: p, namespace: default}
+spec:
+  host: reviews
+  limits: [{name: day, quota: {requests: 50, period: DAY}}]
+"""
 
 
 def at(text: str) -> float:
@@ -112,3 +124,48 @@ def test_what_passed_before_the_first_grant_is_to_be_charged_unless_it_was_grant
     grants.heard("new", 5, 0, 0.1, known=False)
     grants.heard("back", 5, 0, 0.1, known=True)
     assert [taker.uncharged for taker in grants.takers.values()] == [5, 0]
+
+
+async def test_replicas_whose_clocks_differ_at_midnight_do_not_begin_each_others_day_anew() -> None:
+    """One is a second ahead: they write by turns to one day and to the other."""
+    counts = Counts(MemoryStore())
+    granted = {"2026-11-23": 0, "2026-11-24": 0}
+    for turn in range(20):
+        period = ("2026-11-23", "2026-11-24")[turn % 2]
+        granted[period] += await counts.charge("q/a", period, 30, 100)
+    assert granted == {"2026-11-23": 100, "2026-11-24": 100}
+
+
+async def test_counts_of_long_ago_are_forgotten_and_a_clock_that_runs_ahead_does_not_stay_in_the_way() -> None:
+    store = MemoryStore()
+    counts = Counts(store)
+    await counts.charge("q/a", "2031-01-01", 100, 100)
+    for day in range(1, 30):
+        assert await counts.charge("q/a", f"2026-11-{day:02}", 100, 100) == 100
+    entry = await store.get("q/a")
+    assert entry is not None
+    assert len(entry.value) < 150
+
+
+async def test_a_count_of_an_earlier_version_is_read() -> None:
+    store = MemoryStore()
+    await store.put("q/a", b'{"period":"2026-11","used":70}')
+    assert await Counts(store).charge("q/a", "2026-11", 70, 100) == 30
+
+
+async def test_what_was_granted_of_yesterdays_quota_is_not_given_back_to_todays() -> None:
+    """Another replica has charged today's already by then."""
+    store, policy = MemoryStore(), world(QUOTA).rate_limits.named("default/p")
+    assert policy is not None
+    now = at("2026-11-23T23:59:59")
+    bucket = (("meshlib.limit", "day"), ("meshlib.policy", "default/p"))
+    group = QuotaGroup("default/p", policy.limits[0], store, lambda: now)
+    group.heard("a", Usage(bucket, 1.0, 0, 0), 0.0)
+    await group.settle(0.0)
+    (entry,) = await store.scan("quota/counts/")
+    group.left("a", in_order=True)
+    now = at("2026-11-24T00:00:01")
+    await Counts(store).charge(entry.key, "2026-11-24", 50, 50)
+    await group.settle(1.0)
+    assert await Counts(store).used(entry.key, "2026-11-24") == 50
+    assert await Counts(store).used(entry.key, "2026-11-23") > 0

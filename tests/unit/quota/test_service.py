@@ -13,6 +13,7 @@ from meshlib import SpiffeId
 from meshlib.xds.quota import STREAM, Abandon, Assignment, BucketId, Reports, Usage, decode_response, encode_reports
 from meshlib_control.compile import World
 from meshlib_control.errors import StoreError
+from meshlib_control.quota.groups import QuotaGroup
 from meshlib_control.quota.service import QuotaService
 from meshlib_control.serve.identity import Callers
 from meshlib_control.serve.server import GrpcServer
@@ -186,3 +187,17 @@ async def test_nonsense_ends_the_stream(scene: Scene) -> None:
     await stream.write(b"\xff\xff")
     async with asyncio.timeout(30):
         assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_limit_that_cannot_be_settled_keeps_no_other_from_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with it."""
+
+    async def failing(self: QuotaGroup, now: float) -> None:
+        raise OverflowError("a fault")
+
+    monkeypatch.setattr(QuotaGroup, "settle", failing)
+    stream = scene.stream()
+    await report(stream, bucket("day"))
+    await report(stream, TENANT)
+    assert [action.id for action in await answer(stream)] == [TENANT]
+    assert "default/p/day" in scene.service.problems[0]

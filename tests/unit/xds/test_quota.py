@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf, nan
+
 import pytest
 
 from meshlib.model.rate_limit import Abandon, Assignment, Blanket, TokenBucket, Usage
@@ -43,3 +45,10 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
 def test_a_usage_without_a_bucket_is_refused() -> None:
     with pytest.raises(Malformed):
         decode_reports(encode_reports(Reports([Usage((), 1.0, 1, 1)])))
+
+
+@pytest.mark.parametrize("held", [nan, inf])
+def test_a_share_that_is_no_number_is_refused(held: float) -> None:
+    """Every comparison with it is false: it would pass through all that sums shares up."""
+    with pytest.raises(Malformed, match="finite"):
+        decode_reports(encode_reports(Reports([Usage(ID, 1.0, 1, 1, held=held)])))
