@@ -14,7 +14,7 @@ from meshlib.model.endpoint import Endpoint
 from meshlib.model.outcome import UNREACHED, Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.model.snapshot import ClusterConfig
-from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host, PickContext, Place, balance
+from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host, PickContext, Place, balance, fill_tables
 from meshlib.policy.budget import FloorCredit, may_retry, within_share
 from meshlib.policy.guard import Guard
 from meshlib.policy.health_checking import HealthCounts
@@ -92,6 +92,12 @@ class Upstream:
         self._balanced = Balanced(None, ())
         self._balancer: Balancer | None = None  # of `_balanced`, at hand
         self._plain: Balancer | None = None  # the same, while nothing but the dice has a say in it
+
+    def prepare(self, config: ClusterConfig) -> None:
+        """Do what takes long of a coming `update`.  By the same thread, but without the lock."""
+        factor = config.overprovisioning_factor
+        if config.cluster is not None and config.endpoints is not self._endpoints:
+            fill_tables(config.cluster, config.endpoints, self.hosts, overprovisioning=factor)
 
     def update(self, config: ClusterConfig, rng: Rng, now: float = 0.0) -> list[Host]:
         """Take over a new configuration.  Returns the hosts that are gone: their pools are the caller's to drain."""

@@ -74,12 +74,13 @@ class Destinations:
         configs = {name: self._resolver.expand(config) for name, config in raw.items()}
         self._resolver.keep({endpoint.address for config in raw.values() for endpoint in config.endpoints if is_dns(config)})
         place, now = self.whereabouts.place(snapshot), self._clock()
+        upstreams = {name: self.upstreams.get(name) or self._new_upstream(name) for name in configs}
+        for name, config in configs.items():
+            upstreams[name].prepare(config)
         with self._lock:
+            self.upstreams.update(upstreams)
             for name, config in configs.items():
-                upstream = self.upstreams.get(name)
-                if upstream is None:
-                    upstream = self.upstreams[name] = Upstream(name)
-                    upstream.emit = self.emit
+                upstream = upstreams[name]
                 upstream.move(place, self._rng, now)
                 gone += upstream.update(config, self._rng, now)
             for name in self.upstreams.keys() - configs.keys():
@@ -93,6 +94,11 @@ class Destinations:
         }
         if gone:
             self._gone(gone)
+
+    def _new_upstream(self, name: str) -> Upstream:
+        upstream = Upstream(name)
+        upstream.emit = self.emit
+        return upstream
 
     def _destination(self, authority: str, target: Target) -> Destination | None:
         before = self.current.get(authority)

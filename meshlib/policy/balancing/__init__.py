@@ -7,10 +7,22 @@ Policies that hash go another way: priority (loads) → table (ring_hash, maglev
 
 from __future__ import annotations
 
+from meshlib.policy.balancing.ahead import fill_tables
 from meshlib.policy.balancing.balancer import Balancer, PickContext
 from meshlib.policy.balancing.build import HASHING, UNPLACED, Balanced, balance
 from meshlib.policy.balancing.host import Host
 from meshlib.policy.balancing.priorities import Priorities
 from meshlib.policy.balancing.zone_aware import Place
 
-__all__ = ["HASHING", "UNPLACED", "Balanced", "Balancer", "Host", "PickContext", "Place", "Priorities", "balance"]
+__all__ = [
+    "HASHING",
+    "UNPLACED",
+    "Balanced",
+    "Balancer",
+    "Host",
+    "PickContext",
+    "Place",
+    "Priorities",
+    "balance",
+    "fill_tables",
+]

@@ -72,9 +72,7 @@ def balance(
     levels = levels_of(hosts)
     if not levels:
         return Balanced(None, ())
-    loads = priority_loads(
-        availability(levels), overprovisioning=overprovisioning, panic_threshold=cluster.balancing.panic_threshold
-    )
+    loads = loads_of(cluster, levels, overprovisioning)
     eligible = _eligible(levels, loads)
     if not eligible:
         return Balanced(None, ())
@@ -84,6 +82,13 @@ def balance(
     priorities = Priorities(levels, loads, build.source, overprovisioning=overprovisioning)
     balancer = priorities.only(rng, now) or priorities
     return Balanced(balancer, eligible, priorities if len(levels) > 1 else None)
+
+
+def loads_of(cluster: Cluster, levels: Sequence[Level], overprovisioning: int) -> PriorityLoads:
+    """What each priority gets as its hosts are now."""
+    return priority_loads(
+        availability(levels), overprovisioning=overprovisioning, panic_threshold=cluster.balancing.panic_threshold
+    )
 
 
 def _eligible(levels: Sequence[Level], loads: PriorityLoads) -> tuple[Host, ...]:

@@ -18,15 +18,16 @@ from meshlib.policy.rng import Rng
 
 
 class ConsistentHashing:
-    """RING_HASH and MAGLEV.  Tables are built when they are first needed: a maglev table takes tens of milliseconds."""
+    """RING_HASH and MAGLEV.  Tables are built when they are first needed, unless `ahead` has built them before."""
 
-    __slots__ = ("_cluster", "_levels", "_loads", "_own", "_tables", "hosts")
+    __slots__ = ("_cluster", "_first_takes_all", "_levels", "_loads", "_own", "_tables", "hosts")
 
     def __init__(self, cluster: Cluster, levels: Sequence[Level], loads: PriorityLoads, own: Locality) -> None:
         """`own`: where this process is."""
         self._cluster = cluster
         self._levels = levels
         self._loads = loads
+        self._first_takes_all = loads.healthy[:1] == (100,)
         self._own = own
         self._tables: dict[int, Table | None] = {}
         self.hosts = tuple(host for level in levels for host in level.hosts)
@@ -36,11 +37,20 @@ class ConsistentHashing:
         hash_ = context.hash if context is not None else None
         if hash_ is None:
             hash_ = rng.randrange(2**64)
-        chosen = self._loads.choose(hash_ % 100 + 1)
-        if chosen is None:
-            return None
-        table = self._table(chosen[0])
+        priority = 0
+        if not self._first_takes_all:
+            chosen = self._loads.choose(hash_ % 100 + 1)
+            if chosen is None:
+                return None
+            priority = chosen[0]
+        table = self._table(priority)
         return table.pick(hash_, context.attempt if context is not None else 0) if table is not None else None
+
+    def fill(self) -> None:
+        """Build all tables that calls may be led to."""
+        for priority, shares in enumerate(zip(self._loads.healthy, self._loads.degraded, strict=True)):
+            if any(shares):
+                self._table(priority)
 
     def _table(self, priority: int) -> Table | None:
         if priority not in self._tables:
