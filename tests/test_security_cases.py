@@ -1,7 +1,7 @@
 """Every known attack, fault and rule that this library answers to is a test that is named by its id, or has a reason here.
 
 The ids: paths (P), hosts and headers (H), identity and policies (I), tokens (J), limits (L), the control service (C), threats
-to it (T), the 15 rules of X.509-SVIDs (XV) and faults of certificates and keys (F).  docs/security.md groups them by threat.
+to it (T), the 15 rules of X.509-SVIDs (XV) and faults of certificates, keys, endpoints and load (F).  docs/security.md groups them by threat.
 """
 
 from __future__ import annotations
@@ -137,12 +137,24 @@ CASES: dict[str, str] = {
     "T17": "keys that show",
     "T18": "dependencies",
     **{f"XV-{number}": f"rule {number} of X.509-SVIDs" for number in range(1, 16)},
+    "F13": "half-open connections",
+    "F14": "endpoints that swallow what is sent to them",
+    "F15": "connections that end in a response",
+    "F16": "slow readers and writers on the data plane",
+    "F17": "endpoints that come and go",
+    "F18": "all endpoints fail now and then",
+    "F19": "one of several endpoints fails always",
+    "F20": "all endpoints are down",
+    "F21": "three times of what a server can do",
+    "F22": "retries of retries",
     "F23": "the own certificate cannot be renewed",
     "F24": "certificates of peers and clocks",
     "F25": "roots are rotated",
     "F26": "the authority's key is lost, or is another",
     "F27": "clocks jump",
     "F37": "key servers are away",
+    "F41": "a zone fails, in part or as a whole",
+    "F42": "too many endpoints are unhealthy",
 }
 
 ELSEWHERE: dict[str, str] = {

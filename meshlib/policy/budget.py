@@ -39,8 +39,8 @@ def within_share(breakers: CircuitBreakers, active_requests: int, active_retries
 class FloorCredit:
     """Retries that may be made within `min_retry_concurrency` of one cluster.
 
-    Attempts that went well earn the budget's percentage of a retry each: while no larger share fails, all is tried again;
-    when everything fails, hardly any retries are left after the first `FLOOR_RETRIES` for each place of the floor.
+    Attempts that went well earn them, just so many that with the budget's percentage of all attempts failing each failure can be
+    tried again.  When everything fails, hardly any are left after the first `FLOOR_RETRIES` for each place of the floor.
     Nothing is counted while all goes well: successes are what was attempted and did not fail since somebody last asked.
     """
 
@@ -54,9 +54,9 @@ class FloorCredit:
 
     def spend(self, breakers: CircuitBreakers, attempted: int, now: float) -> bool:
         """Take one retry, if there is one.  `attempted`: attempts of the cluster so far."""
-        floor, share = breakers.min_retry_concurrency, breakers.retry_budget_percent / 100.0
+        floor, share = breakers.min_retry_concurrency, min(breakers.retry_budget_percent / 100.0, 0.99)
         succeeded = max(attempted - self._attempted - self.failed, 0)
-        earned = succeeded * share + (now - self._asked) * FLOOR_RATE * floor
+        earned = succeeded * share / (1.0 - share * share) + (now - self._asked) * FLOOR_RATE * floor
         self._left = min(self._left + earned, float(FLOOR_RETRIES * floor))
         self._attempted, self._asked, self.failed = attempted, now, 0
         if self._left < 1.0:

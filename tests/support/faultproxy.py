@@ -138,11 +138,22 @@ class FaultProxy:
         self._toxics: list[tuple[Toxic, float]] = []
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
+        self._frozen = False
+        self.swallowed = 0  # pieces of requests that a frozen connection was given
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     @property
     def address(self) -> str:
-        assert self._server is not None
-        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"127.0.0.1:{self.port}"
+
+    def freeze(self) -> None:
+        """The machine behind is gone without a word: connections, old and new, take everything and say nothing."""
+        self._frozen = True
 
     def add(self, toxic: Toxic, *, toxicity: float = 1.0) -> None:
         """For this share of the connections that are made from now on."""
@@ -193,11 +204,14 @@ class FaultProxy:
     async def _upward(self, client: asyncio.StreamReader, server: asyncio.StreamWriter, link: Link) -> None:
         with suppress(OSError):
             while data := await client.read(65536):
+                if self._frozen:
+                    self.swallowed += 1
+                    continue
                 if link.frozen:
                     return
                 server.write(data)
                 await server.drain()
-        if not link.frozen:
+        if not link.frozen and not self._frozen:
             server.close()
 
 

@@ -31,13 +31,13 @@ def test_when_everything_fails_there_is_hardly_a_retry() -> None:
     assert amplification(1.0) == pytest.approx(1.0, abs=0.002)
 
 
-@pytest.mark.parametrize("failing", [0.01, 0.1, 0.15])
+@pytest.mark.parametrize("failing", [0.01, 0.1, 0.19])
 def test_a_share_of_failures_within_the_budget_is_tried_again(failing: float) -> None:
     assert amplification(failing) == pytest.approx(1.0 + failing, abs=0.01)
 
 
 def test_no_share_of_failures_exceeds_the_budget() -> None:
-    assert max(amplification(share / 20) for share in range(21)) <= 1.2
+    assert max(amplification(share / 20) for share in range(21)) <= 1.21
 
 
 def test_who_calls_once_in_a_while_may_always_try_again() -> None:
