@@ -9,13 +9,11 @@ report, or is over.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
-from meshlib.errors import ControlError
 from meshlib.flow.limiting import Limiting
 from meshlib.flow.reporting import Noteworthy, outline
 from meshlib.model.report import Report
@@ -63,14 +61,12 @@ class Reporting:
         self._told: object = None  # the outline of the last report that was sent; None: nothing is known there
         self._told_at = 0.0
         self._thread: threading.Thread | None = None
-        self._pid = 0
         forget_in_child(self)
 
     def start(self) -> None:
         """Idempotent."""
         with self._lock:
             if self._thread is None and not self._closing:
-                self._pid = os.getpid()
                 self._thread = threading.Thread(target=self._run, name="meshlib-reporting", daemon=True)
                 self._thread.start()
 
@@ -111,14 +107,15 @@ class Reporting:
             # A fleet that was started at once must not report at once.
             self._wake.wait(LOOK * (1.0 + 0.2 * self._rng.random()))
             try:
-                self._tell(Report() if self._closing else self.look())
+                self.tell(Report() if self._closing else self.look())
                 failed = ""
-            except ControlError as error:  # no certificate (yet)
-                failed = self._failed(error, failed)
-            except Exception as error:
-                failed = self._failed(error, failed)
+            except Exception as error:  # no certificate (yet), no control service, an older one
+                reason = type(error).__name__
+                if reason != failed:  # said once, not at every attempt
+                    logger.debug("the control service was not told what this process knows of endpoints: %s", error)
+                failed = reason
 
-    def _tell(self, report: Report) -> None:
+    def tell(self, report: Report) -> None:
         """Send it if there is anything new in it, or if it is time to say it again.  Raises what the call raises."""
         now, now_told = self._client.clock(), outline(report) if report else None
         if now_told == self._told and (not report or now - self._told_at < REPEAT):
@@ -132,9 +129,3 @@ class Reporting:
 
         call = self._channel.get().unary_unary(REPORT)
         call(encode_report(report, self._instance_id()), timeout=1.0 if self._closing else CALL_TIMEOUT)
-
-    def _failed(self, error: Exception, before: str) -> str:
-        reason = f"{type(error).__name__}"
-        if reason != before:
-            logger.debug("the control service was not told what this process knows of endpoints: %s", error)
-        return reason
