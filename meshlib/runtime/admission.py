@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from meshlib.flow.admission import Place
 from meshlib.model.inbound_limits import InboundLimits
@@ -32,7 +33,12 @@ class _Place:
 
     async def await_(self, timeout: float | None) -> bool:
         loop, event = asyncio.get_running_loop(), asyncio.Event()
-        if not self._sleeps(lambda: loop.call_soon_threadsafe(event.set)):
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop has been closed, with the request in it, which gives its place back
+                loop.call_soon_threadsafe(event.set)
+
+        if not self._sleeps(wake):
             try:
                 async with asyncio.timeout(timeout):
                     await event.wait()

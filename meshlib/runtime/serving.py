@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -54,6 +55,7 @@ class Inbound:
         self.lock = threading.Lock()
         self._idle = threading.Condition()
         self.active = 0  # requests in the application now
+        self.waiting = 0  # requests before it: an authorizer is asked about them, or there is no place for them yet
         self.served = 0
         self.denied = Denials()
         self.authorizers: Authorizers | None = None
@@ -90,19 +92,34 @@ class Inbound:
     def wait_idle(self, timeout: float) -> bool:
         """Block until nothing is being served any more; False when `timeout` seconds passed first.  Only while draining."""
         with self._idle:
-            return self._idle.wait_for(lambda: self.active == 0, timeout)
+            return self._idle.wait_for(lambda: self.active == self.waiting == 0, timeout)
 
     def left(self) -> None:
         """A request has ended while this process is draining."""
-        if self.active == 0:
+        if self.active == self.waiting == 0:
             with self._idle:
                 self._idle.notify_all()
+
+    @contextmanager
+    def before_application(self, serving: Serving) -> Iterator[None]:
+        """A request waits: whoever drains this process waits for it, too."""
+        with self.lock:
+            self.waiting += 1
+        admitted = False
+        try:
+            yield
+            admitted = serving.refusal is None
+        finally:
+            with self.lock:
+                self.waiting -= 1
+            if self.draining and not admitted:  # else it is in the application at once, and its end is told
+                self.left()
 
     def forget(self) -> None:
         """In a forked child: what is in flight is in flight in the parent."""
         self.lock = threading.Lock()
         self._idle = threading.Condition()
-        self.active = 0
+        self.active = self.waiting = 0
         self.denied.forget()
 
 
@@ -168,6 +185,10 @@ class Serving:
 
     def check(self, body: bytes = b"", *, complete: bool = True) -> None:
         """Ask the pending authorizer, or wait, blocking.  `body`: what was read of it; `complete`: there is no more."""
+        with self._inbound.before_application(self):
+            self._check(body, complete=complete)
+
+    def _check(self, body: bytes, *, complete: bool) -> None:
         if isinstance(wait := self.pending, Wait):
             self._go_on(None if wait.place.wait(wait.timeout) else EXPIRED)
             return
@@ -180,6 +201,10 @@ class Serving:
 
     async def acheck(self, body: bytes = b"", *, complete: bool = True) -> None:
         """`check` without blocking the event loop."""
+        with self._inbound.before_application(self):
+            await self._acheck(body, complete=complete)
+
+    async def _acheck(self, body: bytes, *, complete: bool) -> None:
         if isinstance(wait := self.pending, Wait):
             try:
                 admitted = await wait.place.await_(wait.timeout)
@@ -226,6 +251,8 @@ class Serving:
             inbound.served += 1
         if inbound.draining:
             inbound.left()
+        if self.stay is not None and kind is not None and not issubclass(kind, Exception):
+            self.stay.end(sampled=False)  # it was given up: how soon its sender has gone says nothing about the load
         try:
             CURRENT.reset(self._token)
         except ValueError:

@@ -107,5 +107,5 @@ def _decoded(entry: Entry) -> Count:
         return msgspec.json.decode(entry.value, type=Count)
     except msgspec.DecodeError as error:
         raise StoreError(
-            f"{entry.key}, the count of a quota, is damaged: {error}; nothing is granted of it before it is put right or deleted"
+            f"{entry.key}, the count of a quota, is damaged: {error}; nothing is granted until it is put right or deleted"
         ) from error

@@ -236,3 +236,63 @@ def run_in_threads(work: Callable[[], None], count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+@pytest.mark.parametrize("late", [(), ((b"x-envoy-expected-rq-timeout-ms", b"100"),)])
+def test_who_waits_for_a_place_is_waited_for_by_whoever_drains(late: tuple[tuple[bytes, bytes], ...]) -> None:
+    """Until it has been served, or its time is over."""
+    process = Process(InboundLimits(max_active=1))
+    first, second = process.serve(), process.serve(*late)
+    process.inbound.draining = True
+    served: list[int] = []
+
+    def serve() -> None:
+        second.check()
+        if second.refusal is None:
+            with second:
+                served.append(1)
+
+    thread = threading.Thread(target=serve)
+    with first:
+        thread.start()
+        while process.inbound.waiting == 0 and not served and second.refusal is None:
+            pass
+        if late:
+            thread.join()
+    assert process.inbound.wait_idle(60)
+    assert served == ([] if late else [1])
+    thread.join()
+    assert (process.inbound.active, process.inbound.waiting) == (0, 0)
+
+
+async def test_who_gives_up_waiting_is_waited_for_no_more() -> None:
+    process = Process(InboundLimits(max_active=1))
+    first, second = process.serve(), process.serve()
+    waiting = asyncio.create_task(second.acheck())
+    await asyncio.sleep(0)
+    assert process.inbound.waiting == 1
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert process.inbound.waiting == 0
+    with first:
+        pass
+
+
+def test_a_loop_that_was_closed_with_a_request_in_the_queue_stops_nobody_else() -> None:
+    process = Process(InboundLimits(max_active=1))
+    first, forgotten = process.serve(), process.serve()
+    loop = asyncio.new_event_loop()
+    waiting = forgotten.acheck()
+
+    async def begin() -> None:
+        waiting.send(None)
+
+    loop.run_until_complete(begin())
+    loop.close()
+    with first:
+        pass  # the other one is let in by that, and nobody is there
+    waiting.close()
+    del waiting, forgotten
+    assert process.limits.active == 0
+    assert process.serve().pending is None
