@@ -23,7 +23,7 @@ from meshlib.model.route import (
     WeightedCluster,
 )
 from meshlib.policy.fault import ABORTED, Strike, drawn
-from meshlib.policy.header_mutation import HeaderEdit, compile_request_edit, compile_response_edit
+from meshlib.policy.header_mutation import FoldedEdit, HeaderEdit, compile_request_edit, compile_response_edit
 from meshlib.policy.local_reply import GRPC_NAMES, LocalReply, local_reply
 from meshlib.policy.rewriting import compile_location, compile_rewrite
 from meshlib.policy.rng import Rng
@@ -66,7 +66,7 @@ class Share:
 class Alterations:
     """Of one route."""
 
-    __slots__ = ("_only", "_rewrite", "_shares", "_split", "answer", "fault")
+    __slots__ = ("_hashes", "_only", "_rewrite", "_shares", "_split", "answer", "fault")
 
     def __init__(self, route: Route, levels: tuple[HeaderChanges, ...]) -> None:
         """Raises ValueError for a rewrite that RE2 does not take."""
@@ -76,6 +76,7 @@ class Alterations:
         self._rewrite = compile_rewrite(route.match.path, action) if isinstance(action, Forward) else None
         clusters = action.clusters if isinstance(action, Forward) else (WeightedCluster(""),)
         authority = action.authority if isinstance(action, Forward) else ""
+        self._hashes = isinstance(action, Forward) and bool(action.hash_policies)  # by headers as they are sent
         rewritten = self._rewrite is not None
         self._shares = tuple(Share(cluster, authority, levels, rewritten=rewritten) for cluster in clusters)
         self._only = self._shares[0] if len(clusters) == 1 else None
@@ -98,16 +99,24 @@ class Alterations:
         """Make the request what it is to be upstream."""
         if share.request is None:
             return
-        before, filed = call.headers, call.filed
-        headers = share.request(before, filed[1] if filed is not None and filed[0] is before else None)
+        originals: tuple[tuple[bytes, bytes], ...] = ()
         if share.authority:
             if share.tells_original:
-                headers.append((ORIGINAL_HOST, (share.original or call.host).encode("latin-1")))
+                originals = ((ORIGINAL_HOST, (share.original or call.host).encode("latin-1")),)
             call.host = share.authority
         if self._rewrite is not None:
-            headers.append((ORIGINAL_PATH, call.path.encode("latin-1")))
+            originals = (*originals, (ORIGINAL_PATH, call.path.encode("latin-1")))
             call.path = self._rewrite(call.path)
-        call.headers = headers
+        edit, filed = share.request, call.filed
+        if filed is None or filed[0] is not call.headers or type(edit) is not FoldedEdit or not edit.gone.isdisjoint(filed[1]):
+            call.headers = [*edit(call.headers), *originals]
+            return
+        # Nearly always: nothing has to go, and the index of the headers holds for all but what comes after them.
+        call.headers = headers = [*call.headers, *edit.tail, *originals]
+        if self._hashes:
+            fields = {**filed[1], **edit.fields}
+            fields.update(originals)
+            call.filed = headers, fields
 
     def aborted(self, call: Call, share: Share) -> LocalReply:
         """The response to a call that fails on purpose."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Literal
 
 from meshlib.model.call import Headers
 
@@ -40,9 +41,22 @@ class Outcome:
     ``responded``: a byte of a response came back before the reset: then nothing makes it safe.
     ``complete``: the whole response is here, so nothing is held for its body.
     ``at`` is the flow's clock when it happened.
+    ``grpc_status`` is read from the headers by the first who wants it (`policy.grpc`); False: nobody has yet.
     """
 
-    __slots__ = ("at", "complete", "error", "headers", "reset", "responded", "response", "sent", "status", "timeout")
+    __slots__ = (
+        "at",
+        "complete",
+        "error",
+        "grpc_status",
+        "headers",
+        "reset",
+        "responded",
+        "response",
+        "sent",
+        "status",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -61,6 +75,7 @@ class Outcome:
         self.at = at
         self.status = status
         self.headers = headers
+        self.grpc_status: bytes | Literal[False] | None = False
         self.reset = reset
         self.sent = sent
         self.responded = responded

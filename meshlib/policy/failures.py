@@ -8,7 +8,7 @@ below 500, limits of this process, requests that could not be written, calls tha
 from __future__ import annotations
 
 from meshlib.model.outcome import Outcome, Reset
-from meshlib.policy.grpc import status_of
+from meshlib.policy.grpc import status_in
 
 _OWN = frozenset({Reset.LOCAL, Reset.OVERFLOW, Reset.POOL_TIMEOUT})
 """Ends of attempts that say nothing about the destination: limits and failures of this process."""
@@ -30,4 +30,4 @@ def is_failure(outcome: Outcome) -> bool:
         return True
     if outcome.status >= 500:
         return True
-    return outcome.status == 200 and status_of(outcome.headers) in _GRPC_FAILURES
+    return outcome.status == 200 and status_in(outcome) in _GRPC_FAILURES

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 
 from meshlib.model.call import Headers
+from meshlib.model.outcome import Outcome
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -40,6 +41,14 @@ def status_of(headers: Headers) -> bytes | None:
         if len(name) == 11 and name.lower() == b"grpc-status":  # nearly no other name has that length
             return value
     return None
+
+
+def status_in(outcome: Outcome) -> bytes | None:
+    """The same of an attempt's response; several want to know it of each."""
+    status = outcome.grpc_status
+    if status is False:
+        status = outcome.grpc_status = status_of(outcome.headers)
+    return status
 
 
 def headers_of(metadata: Metadata) -> Headers:

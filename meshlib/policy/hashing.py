@@ -47,14 +47,23 @@ class Hasher:
         """
         from xxhash import xxh64_intdigest  # only for those who hash
 
-        self._sources = tuple((_compile(policy, address, xxh64_intdigest), policy.terminal) for policy in policies)
+        # A route has the policies of all its destinations, which are often the same: None asks for the value before once more.
+        self._sources = tuple(
+            (
+                None if place and _asks_again(policies[place - 1], policy) else _compile(policy, address, xxh64_intdigest),
+                policy.terminal,
+            )
+            for place, policy in enumerate(policies)
+        )
 
     def __call__(self, call: Call, rng: Rng) -> Hashed:
         """Once per call: retries keep it, and so do the cookies that it makes."""
         found: int | None = None
+        value: int | None = None
         cookies: list[bytes] = []
         for source, terminal in self._sources:
-            value = source(call, rng, cookies)
+            if source is not None:
+                value = source(call, rng, cookies)
             if value is not None:
                 found = value if found is None else ((found << 1 | found >> 63) % _WORD) ^ value
             if terminal and found is not None:  # whichever policy it comes from
@@ -65,6 +74,11 @@ class Hasher:
 def hasher_of(policies: Sequence[HashPolicy], address: str = "") -> Hasher | None:
     """None: the route hashes nothing, so a cluster that wants a hash gets random ones.  Raises as `Hasher`."""
     return Hasher(policies, address) if policies else None
+
+
+def _asks_again(before: HashPolicy, policy: HashPolicy) -> bool:
+    """Whether it has the same value, whatever the call is.  Cookies that are made are drawn."""
+    return policy == before and policy.ttl is None
 
 
 def _compile(policy: HashPolicy, address: str, digest: Digest) -> Source:

@@ -9,8 +9,7 @@ one list of headers that come last.  Only what asks for a header's presence has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 from meshlib.model.call import Headers
 from meshlib.model.route import HeaderChanges, HeaderValue
@@ -18,12 +17,8 @@ from meshlib.model.route import HeaderChanges, HeaderValue
 Pairs = list[tuple[bytes, bytes]]
 
 
-class HeaderEdit(Protocol):
-    """New header pairs from old ones, which stay as they are."""
-
-    def __call__(self, headers: Headers, names: Iterable[bytes] | None = None, /) -> Pairs:
-        """`names`: of these headers in lower case, where somebody has them at hand."""
-        ...
+HeaderEdit = Callable[[Headers], Pairs]
+"""New header pairs from old ones, which stay as they are."""
 
 
 _Level = tuple[frozenset[bytes], tuple[HeaderValue, ...]]
@@ -48,9 +43,9 @@ def _compile(levels: Iterable[_Level]) -> HeaderEdit | None:
     if not kept:
         return None
     if all(item.action in ("append", "overwrite") for _, added in kept for item in added):
-        return _folded(kept)
+        return FoldedEdit(kept)
 
-    def edit(headers: Headers, names: Iterable[bytes] | None = None, /) -> Pairs:
+    def edit(headers: Headers) -> Pairs:
         pairs = list(headers)
         for removed, added in kept:
             if removed:
@@ -62,26 +57,26 @@ def _compile(levels: Iterable[_Level]) -> HeaderEdit | None:
     return edit
 
 
-def _folded(levels: Sequence[_Level]) -> HeaderEdit:
-    """All levels at once."""
-    gone: frozenset[bytes] = frozenset()
-    tail: Pairs = []
-    for removed, added in levels:
-        replaced = frozenset(item.name for item in added if item.action == "overwrite")
-        gone |= removed | replaced
-        tail = _added([pair for pair in tail if pair[0].lower() not in removed], added)
-    last = tuple(tail)
-    if not gone:
-        return lambda headers, names=None, /: [*headers, *last]
+class FoldedEdit:
+    """All levels at once: names that are `gone`, in lower case, and the headers that come last."""
 
-    def edit(headers: Headers, names: Iterable[bytes] | None = None, /) -> Pairs:
-        if names is not None and gone.isdisjoint(names):
-            return [*headers, *last]
-        kept = [pair for pair in headers if pair[0].lower() not in gone]
-        kept += last
+    __slots__ = ("fields", "gone", "tail")
+
+    def __init__(self, levels: Sequence[_Level]) -> None:
+        gone: frozenset[bytes] = frozenset()
+        tail: Pairs = []
+        for removed, added in levels:
+            gone |= removed | {item.name for item in added if item.action == "overwrite"}
+            tail = _added([pair for pair in tail if pair[0].lower() not in removed], added)
+        self.gone = gone
+        self.tail = tuple(tail)
+        self.fields = {name.lower(): value for name, value in tail}
+
+    def __call__(self, headers: Headers) -> Pairs:
+        gone = self.gone
+        kept = [pair for pair in headers if pair[0].lower() not in gone] if gone else [*headers]
+        kept += self.tail
         return kept
-
-    return edit
 
 
 def _added(pairs: Pairs, items: tuple[HeaderValue, ...]) -> Pairs:

@@ -7,7 +7,7 @@ from typing import Final
 
 from meshlib.model.cluster import OutlierDetection
 from meshlib.model.outcome import UNREACHED, Outcome, Reset
-from meshlib.policy.grpc import status_of
+from meshlib.policy.grpc import status_in
 
 
 class Detection(Enum):
@@ -136,7 +136,7 @@ def _code(outcome: Outcome, errors: frozenset[int]) -> int:
     If there are `errors`, they are errors (500 if they are below) and all others are fine, whatever they are.
     """
     if outcome.status == 200:
-        status = status_of(outcome.headers)
+        status = status_in(outcome)
         if status is not None and status.isdigit():
             code = int(status)
             return _HTTP_STATUS[code] if code < len(_HTTP_STATUS) else 500

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from meshlib.model.call import Headers, Overrides
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.route import RetryPolicy
-from meshlib.policy.grpc import status_of
+from meshlib.policy.grpc import status_in
 from meshlib.policy.rng import Rng
 
 IDEMPOTENT_RESET = "idempotent-reset"
@@ -72,7 +72,7 @@ class Retry:
             if unsent_only:
                 return False
             status, headers = outcome.status, outcome.headers
-            if status == 200 and self._grpc and headers is not self._without and self._wants_grpc(headers):
+            if status == 200 and self._grpc and headers is not self._without and self._wants_grpc(outcome):
                 return not is_retried(headers) and (self._limited or not is_rate_limited(headers))
             if self._limited and is_rate_limited(headers):
                 return True
@@ -91,11 +91,11 @@ class Retry:
             return True
         return self._idempotent and reset is Reset.CONNECTION_TERMINATION and method in IDEMPOTENT_METHODS
 
-    def _wants_grpc(self, headers: Headers) -> bool:
+    def _wants_grpc(self, outcome: Outcome) -> bool:
         """Only a response of trailers alone can be repeated."""
-        status = status_of(headers)
-        if status is None and type(headers) is tuple:  # a list may still change
-            self._without = headers
+        status = status_in(outcome)
+        if status is None and type(outcome.headers) is tuple:  # a list may still change
+            self._without = outcome.headers
         return status in self._grpc
 
 
