@@ -293,6 +293,5 @@ def test_a_loop_that_was_closed_with_a_request_in_the_queue_stops_nobody_else() 
     with first:
         pass  # the other one is let in by that, and nobody is there
     waiting.close()
-    del waiting, forgotten
     assert process.limits.active == 0
     assert process.serve().pending is None

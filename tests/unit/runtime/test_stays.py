@@ -46,7 +46,7 @@ class History:
         draw = self.random
         limits = InboundLimits(draw.choice([None, 1, 3, 8]), draw.choice([None, 1, 2, 5]), draw.choice([None, 0, 2]))
         adaptive = draw.choice([None, AdaptiveConcurrency(), AdaptiveConcurrency(min_rtt_requests=2)])
-        resilience = ServerResilience("default/p", LoadShedding(draw.choice([None, 2, 6])), adaptive)
+        resilience = ServerResilience("default/p", LoadShedding(draw.choice([0, 2, 6])), adaptive)
         listener = InboundListener(
             "inbound", PORT, limits=draw.choice([None, limits, limits]), resilience=draw.choice([None, resilience, resilience])
         )
@@ -83,10 +83,8 @@ class History:
                     self.requests.remove(request)
                 return
             request.task = None
-        if serving.refusal is not None or (
-            not request.inside and self.random.random() < 0.05
-        ):  # a server that fails before the application
-            self.requests.remove(request)
+        if serving.refusal is not None or (not request.inside and self.random.random() < 0.05):
+            self.requests.remove(request)  # refused, or the server fails before the application
         elif not request.inside:
             serving.__enter__()
             request.inside = True
