@@ -1,7 +1,8 @@
 """DestinationRule.outlierDetection and the ejections of a ResiliencePolicy → Cluster.outlier_detection, for meshlib and Envoy.
 
 Envoy has one interval, one base time and one maximum for all kinds of detection: those that the DestinationRule gives hold,
-else those of failureRateEjection, else those of successRateEjection.
+else those of failureRateEjection, else those of successRateEjection.  The maximum of a DestinationRule is Istio's to the
+letter; that of a ResiliencePolicy lets one endpoint be ejected however few there are, as gRPC does (gRFC A50).
 """
 
 from __future__ import annotations
@@ -101,7 +102,11 @@ def _set_ejections(
 ) -> None:
     interval = rule.interval or (rates.interval if rates is not None else None)
     base_ejection_time = rule.base_ejection_time or (rates.base_ejection_time if rates is not None else None)
-    max_ejection_percent = rule.max_ejection_percent or (rates.max_ejection_percent if rates is not None else None)
+    max_ejection_percent = rule.max_ejection_percent or None  # Istio cannot tell 0 from unset
+    if max_ejection_percent is None and rates is not None:
+        max_ejection_percent = rates.max_ejection_percent
+        # A tenth of five endpoints is none.
+        made.always_eject_one_host.value = max_ejection_percent > 0
     if interval:
         made.interval.CopyFrom(duration(interval))
     if base_ejection_time:

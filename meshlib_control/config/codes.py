@@ -321,6 +321,13 @@ _ROWS = (
         "A destination is drawn by weight first, then an endpoint of it is chosen by the hash.",
         "Match on what is hashed, so that each caller has one destination; nothing, if each destination may see all of them.",
     ),
+    Code(
+        "MSH0355",
+        INFO,
+        "outlier detection that ejects nobody of a few",
+        "No more than `maxEjectionPercent` of the endpoints are ejected, 10 unless given, and of few endpoints that is none.",
+        "Give a `maxEjectionPercent` that is one endpoint at least: 50 for two, 34 for three.",
+    ),
     # Authorization: policies that protect less, or let in less, than they look like.
     Code(
         "MSH0321",

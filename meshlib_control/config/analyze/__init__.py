@@ -9,6 +9,7 @@ from meshlib_control.config.analyze.authorization import check_authorization
 from meshlib_control.config.analyze.balancing import check_balancing
 from meshlib_control.config.analyze.delegates import check_delegates
 from meshlib_control.config.analyze.effects import check_effects
+from meshlib_control.config.analyze.ejections import check_ejections
 from meshlib_control.config.analyze.landscape import Instances, Issue, KnownPort, KnownService, Landscape, Services
 from meshlib_control.config.analyze.mtls import check_mtls
 from meshlib_control.config.analyze.rate_limits import check_rate_limits
@@ -46,6 +47,7 @@ def analyze(
         *check_delegates(land),
         *check_actions(land),
         *check_balancing(land, grpc_clients=grpc_clients),
+        *check_ejections(land),
         *check_mtls(land, grpc_clients=grpc_clients),
         *check_authorization(land),
         *check_sidecars(land),

@@ -74,7 +74,7 @@ class FailureRateEjection(Element, frozen=True):
     base_ejection_time: Duration = 30.0
     """How long an endpoint is left out, times how often it was."""
     max_ejection_percent: Annotated[int, Meta(ge=0, le=100)] = 10
-    """Largest share of the endpoints that may be left out."""
+    """Largest share of the endpoints that may be left out; one always may, unless this is 0."""
 
 
 class SuccessRateEjection(Element, frozen=True):
@@ -91,7 +91,7 @@ class SuccessRateEjection(Element, frozen=True):
     base_ejection_time: Duration = 30.0
     """How long an endpoint is left out, times how often it was."""
     max_ejection_percent: Annotated[int, Meta(ge=0, le=100)] = 10
-    """Largest share of the endpoints that may be left out."""
+    """Largest share of the endpoints that may be left out; one always may, unless this is 0."""
 
 
 class ProbePayload(Element, frozen=True):

@@ -116,6 +116,7 @@ def test_ejection_by_failure_rate_alone() -> None:
         failure_percentage_request_volume=10,
         enforcing_failure_percentage=100,
         enforcing_failure_percentage_local_origin=100,
+        always_eject_one_host=True,
     )
 
 
@@ -127,6 +128,7 @@ def test_ejection_by_success_rate_alone() -> None:
         success_rate_minimum_hosts=3,
         success_rate_request_volume=10,
         max_ejection_percent=30,
+        always_eject_one_host=True,
     )
 
 
@@ -136,6 +138,22 @@ def test_what_the_destination_rule_gives_holds() -> None:
     assert found is not None
     assert (found.interval, found.base_ejection_time, found.max_ejection_percent) == (7.0, 2.0, 30)
     assert (found.consecutive_5xx, found.enforcing_consecutive_5xx, found.enforcing_failure_percentage) == (2, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("rule", "policy", "always"),
+    [
+        ("", "{}", True),
+        ("", "{maxEjectionPercent: 50}", True),
+        ("", "{maxEjectionPercent: 0}", False),
+        ("{}", "{}", True),
+        ("{maxEjectionPercent: 10}", "{}", False),
+    ],
+)
+def test_a_policys_default_ejects_one_of_a_few_and_a_rules_own_share_is_istios(rule: str, policy: str, *, always: bool) -> None:
+    found = decoded(compiled(rule, f"{{host: a, failureRateEjection: {policy}}}")).outlier_detection
+    assert found is not None
+    assert found.always_eject_one_host is always
 
 
 def test_health_checks() -> None:

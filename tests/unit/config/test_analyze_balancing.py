@@ -31,7 +31,10 @@ def fields(*texts: str, grpc: bool | None = False) -> list[tuple[str, str]]:
         ("{loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}}", True),
         ("{loadBalancer: {localityLbSetting: {failoverPriority: [version]}}}", True),
         ("{loadBalancer: {localityLbSetting: {enabled: true}}}", True),
-        ("{outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [version]}}}", False),
+        (
+            "{outlierDetection: {maxEjectionPercent: 50}, loadBalancer: {localityLbSetting: {failoverPriority: [version]}}}",
+            False,
+        ),
         ("{loadBalancer: {localityLbSetting: {enabled: false}}}", False),
         ("{loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 100}}]}}}", False),
         ("{loadBalancer: {zoneAwareLbSetting: {}}}", False),
@@ -42,7 +45,7 @@ def test_priorities_without_outlier_detection(policy: str, expected: bool) -> No
 
 
 LOCAL = "loadBalancer: {localityLbSetting: {}}"
-DETECTED = "outlierDetection: {}"
+DETECTED = "outlierDetection: {maxEjectionPercent: 50}"
 
 
 @pytest.mark.parametrize(
