@@ -11,7 +11,6 @@ from meshlib.flow.limiting import Limiting
 from meshlib.flow.upstream import Upstream
 from meshlib.model.report import ClusterReport, EndpointReport, LimitReport, Report
 from meshlib.policy.balancing import Host
-from meshlib.policy.budget import allowed_retries
 from meshlib.policy.circuit_breaker import State
 from meshlib.policy.rng import Rng
 
@@ -135,7 +134,7 @@ def _cluster(upstream: Upstream, endpoints: tuple[EndpointReport, ...], now: flo
         concurrency_rejected=limit.rejected if limit is not None else 0,
         active_requests=upstream.active,
         active_retries=upstream.active_retries,
-        allowed_retries=allowed_retries(upstream.cluster.circuit_breakers, upstream.active),
+        allowed_retries=upstream.allowed_retries,
         retries=counts.retry,
         retry_overflow=counts.retry_overflow,
         pending_overflow=counts.pending_overflow,

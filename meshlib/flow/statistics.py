@@ -11,7 +11,6 @@ from meshlib.flow.shedding import Shedding
 from meshlib.flow.upstream import Upstream
 from meshlib.model.cluster import UNLIMITED
 from meshlib.model.endpoint import Health
-from meshlib.policy.budget import allowed_retries
 from meshlib.policy.circuit_breaker import State
 from meshlib.policy.health_checking import is_known_healthy
 from meshlib.policy.quota import SharedLimit
@@ -54,7 +53,7 @@ def _membership(upstream: Upstream, now: float) -> Iterator[Sample]:
 
 def _requests(upstream: Upstream) -> Iterator[Sample]:
     name, counts, breakers = upstream.name, upstream.counts, upstream.cluster.circuit_breakers
-    remaining = max(allowed_retries(breakers, upstream.active) - upstream.active_retries, 0)
+    remaining = max(upstream.allowed_retries - upstream.active_retries, 0)
     yield known.REQUESTS_ACTIVE.of(upstream.active, name)
     yield known.RETRIES.of(counts.retry, name)
     yield known.RETRY_OVERFLOW.of(counts.retry_overflow, name)

@@ -15,7 +15,7 @@ from meshlib.model.outcome import UNREACHED, Outcome, Reset
 from meshlib.model.route import RetryPolicy
 from meshlib.model.snapshot import ClusterConfig
 from meshlib.policy.balancing import HASHING, UNPLACED, Balanced, Balancer, Host, PickContext, Place, balance, fill_tables
-from meshlib.policy.budget import FloorCredit, may_retry, within_share
+from meshlib.policy.budget import FloorCredit, allowed_retries, may_retry, within_share
 from meshlib.policy.guard import Guard
 from meshlib.policy.health_checking import HealthCounts
 from meshlib.policy.hedging import Hedger, hedger_for
@@ -236,6 +236,12 @@ class Upstream:
 
     def learn(self, host: Host, outcome: Outcome, rng: Rng) -> None:
         """What an attempt on `host` came to: the next calls profit from it."""
+        if outcome.reset is not None or self.reachability.refused_by:
+            self._learn_reachability(host, outcome, rng)
+        if self.detector is not None and self.detector.learn(host, outcome, rng):
+            self.health_changed(rng, outcome.at)
+
+    def _learn_reachability(self, host: Host, outcome: Outcome, rng: Rng) -> None:
         if outcome.reset is None:
             self.reachability.answered(host)
         elif outcome.reset in UNREACHED:
@@ -243,8 +249,11 @@ class Upstream:
         elif outcome.reset in _LIMITS:
             self.counts.overflow(self, outcome.at, _LIMITS[outcome.reset], host.key)
         self._attend()
-        if self.detector is not None and self.detector.learn(host, outcome, rng):
-            self.health_changed(rng, outcome.at)
+
+    @property
+    def allowed_retries(self) -> int:
+        """How many the budget lets be under way now, as far as there is credit for its floor."""
+        return allowed_retries(self.cluster.circuit_breakers, self.active - self.active_retries)
 
     def may_retry(self, now: float) -> bool:
         """Asks the budget, whose share is one of first tries; the caller counts `active_retries`."""
