@@ -69,6 +69,7 @@ class QuotaStream:
         self._applied = 0  # responses of the present stream
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._process = b""  # tells the control service whose shares they are, when a stream breaks
         for side in self._sides:
             side.shared.wake = self._wake.set
         forget_in_child(self)
@@ -82,6 +83,7 @@ class QuotaStream:
         with self._lock:
             if self._thread is None and not self._closing:
                 self._pid = os.getpid()
+                self._process = os.urandom(16)
                 self._thread = threading.Thread(target=self._run, name="meshlib-quotas", daemon=True)
                 self._thread.start()
 
@@ -151,7 +153,7 @@ class QuotaStream:
         """What is due, as it becomes so; at the end of the process all that is left.  Runs in gRPC's sending thread."""
         from meshlib.xds.quota import Reports, encode_reports
 
-        told = 0
+        told, process = 0, self._process
         while not ended.is_set():
             closing = self._closing
             applied = self._applied
@@ -161,7 +163,8 @@ class QuotaStream:
                     usages += side.shared.reports(self._clock(), everything=closing)
             if usages or applied != told or closing:
                 told = applied
-                yield encode_reports(Reports(usages, applied, closing))
+                yield encode_reports(Reports(usages, applied, closing, process))
+                process = b""  # once a stream
             if closing:
                 return
             self._wake.wait(REPORT_INTERVAL / 4)

@@ -44,6 +44,8 @@ SERVICE: Final = "envoy.service.rate_limit_quota.v3.RateLimitQuotaService"
 STREAM: Final = f"/{SERVICE}/StreamRateLimitQuotas"
 DOMAIN: Final = "meshlib"
 
+_LONGEST_PROCESS: Final = 64  # bytes that tell processes apart
+
 _BLANKETS: Final[Mapping[int, Blanket]] = {
     rlqs_pb2.RateLimitStrategy.ALLOW_ALL: "ALLOW_ALL",
     rlqs_pb2.RateLimitStrategy.DENY_ALL: "DENY_ALL",
@@ -59,17 +61,18 @@ class Malformed(Exception):
 
 class Reports(NamedTuple):
     """What a process says.  `applied`: how many responses of the stream are in force; `leaving`: its last report, it uses none
-    of its shares any more.
+    of its shares any more; `process`: random, the same on all of its streams; empty: it was told before, or never is.
     """
 
     usages: list[Usage]
     applied: int = 0
     leaving: bool = False
+    process: bytes = b""
 
 
 def encode_reports(reports: Reports) -> bytes:
-    usages, applied, leaving = reports
-    message = _Reports(domain=DOMAIN, responses_applied=applied, leaving=leaving)
+    usages, applied, leaving, process = reports
+    message = _Reports(domain=DOMAIN, responses_applied=applied, leaving=leaving, process=process)
     for usage in usages:
         identity = rlqs_pb2.BucketId(bucket=dict(usage.id))
         elapsed = Duration()
@@ -105,7 +108,7 @@ def decode_reports(data: bytes) -> Reports:
         usages.append(
             Usage(identity, elapsed, item.num_requests_allowed, item.num_requests_denied, max(held.get(identity, 0.0), 0.0))
         )
-    return Reports(usages, message.responses_applied, message.leaving)
+    return Reports(usages, message.responses_applied, message.leaving, message.process[:_LONGEST_PROCESS])
 
 
 def encode_response(actions: Iterable[Assignment | Abandon]) -> bytes:

@@ -49,7 +49,11 @@ class Group(Protocol):
 
     def applied(self, stream: Hashable, number: int) -> None: ...
 
-    def left(self, stream: Hashable, *, in_order: bool) -> None: ...
+    def left(self, stream: Hashable, *, in_order: bool, process: Hashable) -> None: ...
+
+    def returned(self, stream: Hashable, process: Hashable) -> None:
+        """A process whose stream has `left` has another one, on which nothing has been heard yet."""
+        ...
 
     async def settle(self, now: float) -> None:
         """Agree with the other replicas.  Raises `StoreError`."""
@@ -101,9 +105,13 @@ class SharedGroup:
         for ledger in self._ledgers.values():
             ledger.applied(stream, number)
 
-    def left(self, stream: Hashable, *, in_order: bool) -> None:
+    def left(self, stream: Hashable, *, in_order: bool, process: Hashable) -> None:
         for ledger in self._ledgers.values():
-            ledger.left(stream, in_order=in_order)
+            ledger.left(stream, in_order=in_order, process=process)
+
+    def returned(self, stream: Hashable, process: Hashable) -> None:
+        for ledger in self._ledgers.values():
+            ledger.returned(stream, process)
 
     async def settle(self, now: float) -> None:
         """Take part in the claims of all replicas."""
@@ -234,7 +242,10 @@ class QuotaGroup:
     def applied(self, stream: Hashable, number: int) -> None:
         """Grants only grow: nothing is free to be given away before."""
 
-    def left(self, stream: Hashable, *, in_order: bool) -> None:
+    def returned(self, stream: Hashable, process: Hashable) -> None:
+        """What it was granted and has not reported as used may have been used: it is granted anew."""
+
+    def left(self, stream: Hashable, *, in_order: bool, process: Hashable) -> None:
         for bucket, grants in self._grants.items():
             unused = grants.left(stream)
             if in_order and unused:

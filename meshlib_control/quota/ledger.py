@@ -59,7 +59,7 @@ class Ledger:
         self.claim = 0.0
         self.holders: dict[Hashable, Holder] = {}
         self._keep = keep
-        self._gone: list[_Lease] = []  # of those who vanished
+        self._gone: list[tuple[Hashable, _Lease]] = []  # of those who vanished
 
     @property
     def want(self) -> float:
@@ -68,7 +68,7 @@ class Ledger:
 
     @property
     def outstanding(self) -> float:
-        return sum(holder.outstanding for holder in self.holders.values()) + sum(lease.share for lease in self._gone)
+        return sum(holder.outstanding for holder in self.holders.values()) + sum(lease.share for _, lease in self._gone)
 
     @property
     def idle(self) -> bool:
@@ -98,11 +98,20 @@ class Ledger:
             if newest is not None:
                 holder.leases = [lease for lease in holder.leases if lease.number >= newest]
 
-    def left(self, stream: Hashable, *, in_order: bool) -> None:
-        """The stream has ended.  `in_order`: its process uses its shares no more."""
+    def left(self, stream: Hashable, *, in_order: bool, process: Hashable) -> None:
+        """The stream of a process has ended.  `in_order`: it uses its shares no more."""
         holder = self.holders.pop(stream, None)
-        if holder is not None and not in_order:
-            self._gone.append(_Lease(0, holder.outstanding, max((lease.until for lease in holder.leases), default=0.0)))
+        if holder is not None and holder.leases and not in_order:
+            self._gone.append((process, _Lease(0, holder.outstanding, max(lease.until for lease in holder.leases))))
+
+    def returned(self, stream: Hashable, process: Hashable) -> None:
+        """A process whose stream has ended has another one: what it may have in use is its own, not lost."""
+        back = [lease for who, lease in self._gone if who == process]
+        if back:
+            self._gone = [(who, lease) for who, lease in self._gone if who != process]
+            holder = self.holders.setdefault(stream, Holder())
+            holder.leases += back
+            holder.share = holder.outstanding
 
     def assign(self, now: float) -> dict[Hashable, float]:
         """Shares to tell now, of those whose share changes or is about to run out.  Call `told` for those that are."""
@@ -136,7 +145,7 @@ class Ledger:
         return TTL + self._keep + MARGIN
 
     def _expire(self, now: float) -> None:
-        self._gone = [lease for lease in self._gone if lease.until > now]
+        self._gone = [(process, lease) for process, lease in self._gone if lease.until > now]
         for stream, holder in list(self.holders.items()):
             holder.leases = [lease for lease in holder.leases if lease.until > now]
             if now - holder.heard >= SILENCE and not holder.leases:

@@ -69,6 +69,7 @@ class _Stream:
         self.responses = 0
         self.writing: asyncio.Task[None] | None = None
         self.groups: set[tuple[str, str]] = set()
+        self.process: tuple[SpiffeId | None, bytes] | None = None  # what the workload tells its processes apart by
 
     def send(self, actions: list[Assignment | Abandon]) -> None:
         self.writing = asyncio.create_task(self._write(encode_response(actions)))
@@ -154,11 +155,25 @@ class QuotaService:
         try:
             in_order = await self._listen(stream)
         finally:
+            self._left(stream, in_order=in_order)
+            await stream.close()
+
+    def _left(self, stream: _Stream, *, in_order: bool) -> None:
+        """Once: a stream that its process has replaced has been left by then."""
+        if stream in self._streams:
             self._streams.discard(stream)
             for group in self._groups.values():
-                group.left(stream, in_order=in_order)
+                group.left(stream, in_order=in_order, process=stream.process or stream)
             self._dirty.set()
-            await stream.close()
+
+    def _identified(self, stream: _Stream, process: bytes) -> None:
+        """The first message of a stream says whose it is; of one that broke it may not be known yet that it did."""
+        key = (stream.identity, process)
+        for other in [other for other in self._streams if other.process == key]:
+            self._left(other, in_order=False)
+        stream.process = key
+        for group in self._groups.values():
+            group.returned(stream, key)
 
     async def _listen(self, stream: _Stream) -> bool:
         """Until the stream's end; whether its process has said that it uses its shares no more.
@@ -171,13 +186,16 @@ class QuotaService:
             if data is grpc.aio.EOF:
                 return leaving
             try:
-                usages, applied, leaving = decode_reports(data)
+                usages, applied, leaving, process = decode_reports(data)
             except Malformed as error:
                 log.warning("%s sent what is no report of usage: %s", stream.context.peer(), error)
                 await stream.context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 raise
-            self._heard(stream, usages, applied)
-            self._dirty.set()
+            if process and stream.process is None:
+                self._identified(stream, process)
+            if stream in self._streams:
+                self._heard(stream, usages, applied)
+                self._dirty.set()
 
     def _heard(self, stream: _Stream, usages: list[Usage], applied: int) -> None:
         now = self._clock()

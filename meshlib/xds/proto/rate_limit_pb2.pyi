@@ -117,7 +117,7 @@ class RateLimit(_message.Message):
     def __init__(self, name: _Optional[str] = ..., matches: _Optional[_Iterable[_Union[_route_pb2.RouteMatch, _Mapping]]] = ..., by: _Optional[_Iterable[_Union[RateLimit.Descriptor, _Mapping]]] = ..., token_bucket: _Optional[_Union[_rlqs_pb2.TokenBucket, _Mapping]] = ..., quota: _Optional[_Union[RateLimit.Quota, _Mapping]] = ..., scope: _Optional[_Union[RateLimit.Scope, str]] = ..., fallback: _Optional[_Union[RateLimit.Fallback, _Mapping]] = ..., dry_run: bool = ..., max_buckets: _Optional[int] = ...) -> None: ...
 
 class QuotaUsageReports(_message.Message):
-    __slots__ = ("domain", "bucket_quota_usages", "responses_applied", "held", "leaving")
+    __slots__ = ("domain", "bucket_quota_usages", "responses_applied", "held", "leaving", "process")
     class Held(_message.Message):
         __slots__ = ("bucket_id", "tokens_per_second")
         BUCKET_ID_FIELD_NUMBER: _ClassVar[int]
@@ -130,9 +130,11 @@ class QuotaUsageReports(_message.Message):
     RESPONSES_APPLIED_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
     domain: str
     bucket_quota_usages: _containers.RepeatedCompositeFieldContainer[_rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage]
     responses_applied: int
     held: _containers.RepeatedCompositeFieldContainer[QuotaUsageReports.Held]
     leaving: bool
-    def __init__(self, domain: _Optional[str] = ..., bucket_quota_usages: _Optional[_Iterable[_Union[_rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage, _Mapping]]] = ..., responses_applied: _Optional[int] = ..., held: _Optional[_Iterable[_Union[QuotaUsageReports.Held, _Mapping]]] = ..., leaving: bool = ...) -> None: ...
+    process: bytes
+    def __init__(self, domain: _Optional[str] = ..., bucket_quota_usages: _Optional[_Iterable[_Union[_rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage, _Mapping]]] = ..., responses_applied: _Optional[int] = ..., held: _Optional[_Iterable[_Union[QuotaUsageReports.Held, _Mapping]]] = ..., leaving: bool = ..., process: _Optional[bytes] = ...) -> None: ...

@@ -163,7 +163,7 @@ async def test_what_was_granted_of_yesterdays_quota_is_not_given_back_to_todays(
     group.heard("a", Usage(bucket, 1.0, 0, 0), 0.0)
     await group.settle(0.0)
     (entry,) = await store.scan("quota/counts/")
-    group.left("a", in_order=True)
+    group.left("a", in_order=True, process="a")
     now = at("2026-11-24T00:00:01")
     await Counts(store).charge(entry.key, "2026-11-24", 50, 50)
     await group.settle(1.0)

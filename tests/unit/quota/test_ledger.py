@@ -57,7 +57,7 @@ def test_who_leaves_in_order_frees_his_share_at_once_and_who_vanishes_when_he_ca
         ledger.claim = 1.0
         ledger.heard("a", 1, 0.0, 0.0)
         told(ledger, 0.0)
-        ledger.left("a", in_order=in_order)
+        ledger.left("a", in_order=in_order, process="a")
         ledger.heard("b", 1, 0.0, 1.0)
         assert bool(ledger.assign(1.0)) is in_order
         until = TTL + KEEP + MARGIN
@@ -165,11 +165,13 @@ class Town:
         """To another replica, with what it has; nobody tells the one before in good order."""
         process = self.processes[number]
         old = self.replicas[process.replica]
-        old.ledger.left(number, in_order=False)
+        old.ledger.left(number, in_order=False, process=number)
         old.numbers.pop(number, None)
         self.mail = [letter for letter in self.mail if letter[1] != number]
         process.replica, process.applied = self.random.randrange(len(self.replicas)), 0
-        self.replicas[process.replica].numbers.pop(number, None)
+        new = self.replicas[process.replica]
+        new.numbers.pop(number, None)
+        new.ledger.returned(number, number)
 
     def _replace(self, number: int) -> None:
         """A replica dies, and another one, which knows nothing, comes in its place under another name."""

@@ -79,8 +79,11 @@ async def scene() -> AsyncIterator[Scene]:
         await server.stop()
 
 
-async def report(stream: Any, *buckets: BucketId, applied: int = 0, allowed: int = 1) -> None:
-    await stream.write(encode_reports(Reports([Usage(each, 1.0, allowed, 0) for each in buckets], applied)))
+async def report(
+    stream: Any, *buckets: BucketId, applied: int = 0, allowed: int = 1, held: float = 0.0, process: bytes = b""
+) -> None:
+    usages = [Usage(each, 1.0, allowed, 0, held) for each in buckets]
+    await stream.write(encode_reports(Reports(usages, applied, process=process)))
 
 
 async def answer(stream: Any) -> list[Assignment | Abandon]:
@@ -149,6 +152,26 @@ async def test_two_streams_share_and_the_second_waits_for_the_first_to_know(scen
     assert rate((await answer(one))[0]) == pytest.approx(50)
     await report(one, applied=2)
     assert rate((await answer(two))[0]) == pytest.approx(50)
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_who_comes_back_on_another_stream_keeps_his_share(scene: Scene, *, noticed: bool) -> None:
+    """Whether or not the service has noticed that the one before is broken; nobody else gets it meanwhile."""
+    one = scene.stream()
+    await report(one, TENANT, process=b"1")
+    assert rate((await answer(one))[0]) == pytest.approx(100)
+    if noticed:
+        one.cancel()
+        async with asyncio.timeout(30):
+            while scene.service._streams:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.01)
+    stranger = scene.stream()
+    await report(stranger, TENANT, held=100.0, process=b"2")
+    again = scene.stream()
+    await report(again, TENANT, held=100.0, process=b"1")
+    assert rate((await answer(again))[0]) == pytest.approx(50)
+    await report(again, applied=1)
+    assert rate((await answer(stranger))[0]) == pytest.approx(50)
 
 
 async def test_a_limit_that_is_gone_is_abandoned(scene: Scene) -> None:

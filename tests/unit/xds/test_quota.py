@@ -15,7 +15,7 @@ ID = (("meshlib.limit", "all"), ("meshlib.policy", "default/p"))
 
 def test_reports_are_read_as_they_were_written() -> None:
     usages = [Usage(ID, 1.5, 7, 3, held=2.5), Usage(ID[:1], 1.0, 0, 0)]
-    reports = Reports(usages, 4, leaving=True)
+    reports = Reports(usages, 4, leaving=True, process=b"1234")
     assert decode_reports(encode_reports(reports)) == reports
 
 
