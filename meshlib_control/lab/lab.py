@@ -57,7 +57,7 @@ class MeshLab:
         self.calls: list[Called] = []
         """Every call that was made, in the order in which they ended or began to be answered."""
         self.events: list[Event] = []
-        """What the policies of callers did by themselves: hosts ejected, breakers opened."""
+        """What policies did by themselves, of callers and of servers: hosts ejected, breakers opened, limits reached."""
         self._seed = seed
         self._domain = domain
         self._trust_domain = trust_domain
