@@ -82,6 +82,7 @@ class SharedLimit:
         self.buckets: dict[Key, QuotaBucket] = {}
         self.overflowed = 0
         self.told = Throttle()
+        self._answered = -inf  # until when some bucket of this limit has an assignment: somebody gives them out
         self._whole = limit.bucket or TokenBucket(1, 1.0, max(limit.quota.requests // _BEFORE_GRANT, 1) if limit.quota else 1)
         self._others = TokenBuckets(self._whole, 0)  # one bucket for the keys beyond max_buckets
         self._idle = max(IDLE, self._whole.burst / self._whole.per_second) if limit.quota is None else 3600.0
@@ -158,6 +159,7 @@ class SharedLimit:
         """What was left of the share before goes over into the new one in proportion, as in Envoy."""
         bucket.assigned = True
         bucket.expires = inf if assignment.ttl is None else now + assignment.ttl
+        self._answered = max(self._answered, bucket.expires)
         bucket.strategy = strategy = assignment.strategy
         if not isinstance(strategy, TokenBucket):
             bucket.meter = None
@@ -183,7 +185,10 @@ class SharedLimit:
         return bucket
 
     def _has_left(self, bucket: QuotaBucket, now: float) -> bool:
-        return now >= bucket.expires + bucket.keep
+        if bucket.assigned:
+            return now >= bucket.expires + bucket.keep
+        # Others are answered, this one is not: there are too many.  Were it free then, made-up keys would lift the limit.
+        return now >= max(bucket.expires, self._answered) + bucket.keep
 
     def _standing(self, bucket: QuotaBucket, now: float) -> Standing:
         if self._has_left(bucket, now):

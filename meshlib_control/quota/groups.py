@@ -22,7 +22,7 @@ from meshlib_control.store.model import Entry, Store
 log = logging.getLogger(__name__)
 
 MAX_BUCKETS = 1000
-"""Of one limit at one replica: what has no room is not answered, and goes by its policy's fallback."""
+"""Of one limit at one replica: what has no room is not answered, and each process is limited as if it were alone."""
 
 CLAIMS = "quota/claims/"
 COUNTS = "quota/counts/"

@@ -112,6 +112,19 @@ def test_who_never_got_an_answer_is_alone_for_that_time(allow: bool) -> None:
     assert scene.ask(5.1, 20) == (20 if allow else 0)
 
 
+@pytest.mark.parametrize("allow", [True, False])
+def test_a_bucket_that_finds_no_room_where_others_are_answered_is_neither_free_nor_shut(*, allow: bool) -> None:
+    """The control service tells so many buckets of a limit apart: whoever fills them up must not lift the limit for others."""
+    scene = Scene(allow=allow, after=5.0)
+    scene.ask(0.0, 1, "answered")
+    scene.ask(0.0, 1, "crowded out")
+    for now in range(0, 60, 5):
+        scene.assign(now, TokenBucket(10, 1.0, 10), ttl=6.0, key="answered")
+        scene.ask(now, 1, "crowded out")
+    assert scene.ask(60.0, 50, "crowded out") == 10
+    assert scene.ask(80.0, 50, "crowded out") == (50 if allow else 0)  # nobody is answered any more
+
+
 def test_an_assignment_without_a_time_to_live_does_not_expire() -> None:
     """The API; Envoy 1.40 takes it for a time of zero."""
     scene = Scene(after=0.0)
