@@ -22,7 +22,7 @@ from meshlib.model.route import (
     Route,
     WeightedCluster,
 )
-from meshlib.policy.fault import ABORTED, Strike, drawn
+from meshlib.policy.fault import ABORTED, Strike, compile_fault
 from meshlib.policy.header_mutation import FoldedEdit, HeaderEdit, compile_request_edit, compile_response_edit
 from meshlib.policy.local_reply import GRPC_NAMES, LocalReply, local_reply
 from meshlib.policy.rewriting import compile_location, compile_rewrite
@@ -66,12 +66,13 @@ class Share:
 class Alterations:
     """Of one route."""
 
-    __slots__ = ("_hashes", "_only", "_rewrite", "_shares", "_split", "answer", "fault")
+    __slots__ = ("_draw_fault", "_hashes", "_only", "_rewrite", "_shares", "_split", "answer", "fault")
 
     def __init__(self, route: Route, levels: tuple[HeaderChanges, ...]) -> None:
         """Raises ValueError for a rewrite that RE2 does not take."""
         action = route.action
         self.fault: Fault | None = route.fault
+        self._draw_fault = compile_fault(route.fault) if route.fault is not None else None
         self.answer = _compile_answer(route)
         self._rewrite = compile_rewrite(route.match.path, action) if isinstance(action, Forward) else None
         clusters = action.clusters if isinstance(action, Forward) else (WeightedCluster(""),)
@@ -88,8 +89,8 @@ class Alterations:
 
     def drawn(self, rng: Rng) -> Strike | None:
         """Not None: the call meets a fault, or ends with the route's own response."""
-        strike = drawn(self.fault, rng) if self.fault is not None else None
-        return _UNHARMED if strike is None and self.answer is not None else strike
+        strike = self._draw_fault(rng) if self._draw_fault is not None else None
+        return strike if self.answer is None else strike or _UNHARMED
 
     def changes(self, share: Share) -> bool:
         """Whether requests or responses of this share become others."""

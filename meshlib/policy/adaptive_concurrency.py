@@ -73,6 +73,7 @@ class GradientController:
         "_began",
         "_company",
         "_due",
+        "_enough",
         "_kept",
         "_latest",
         "_measure_at",
@@ -100,6 +101,7 @@ class GradientController:
         # A measurement of minRTT:
         self._measure_at = inf if policy.fixed_min_rtt else 0.0  # by force; 0: nothing has come yet
         self._company = policy.min_concurrency  # of requests that count for it
+        self._enough = _COMPLETE * policy.min_rtt_requests
         self._watched: set[float] = set()  # when those began that are still under way
         self._began = 0  # how many there were
         self._measured: list[float] = []  # latencies of those that have ended
@@ -119,8 +121,14 @@ class GradientController:
         self.active += 1
         if self.active > self._peak:
             self._peak = self.active
-        if self.active <= self._company and self._began < self.policy.min_rtt_requests and self._measure_at != inf:
-            self._watch(now)
+        if (
+            self.active <= self._company
+            and self._began < self.policy.min_rtt_requests
+            and self._measure_at != inf
+            and now not in self._watched  # a clock may stand still
+        ):
+            self._watched.add(now)
+            self._began += 1
 
     def leave(self, now: float, began: float, rng: Rng, *, sampled: bool = True) -> None:
         """A request that began at `began` has ended; not `sampled`: how long it took says nothing."""
@@ -133,15 +141,10 @@ class GradientController:
                 self._measured.append(now - began)
             else:
                 self._began -= 1  # another one takes its place
-            if len(self._measured) >= _COMPLETE * self.policy.min_rtt_requests:
+            if len(self._measured) >= self._enough:
                 self._conclude(now, rng)
         if now >= self._due:
             self._update(now)
-
-    def _watch(self, now: float) -> None:
-        if now not in self._watched:  # a clock may stand still
-            self._watched.add(now)
-            self._began += 1
 
     def _cut(self, used: int) -> None:
         """Let in half of what was in use, so that there is less of a queue, and measure."""

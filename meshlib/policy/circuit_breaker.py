@@ -22,6 +22,9 @@ from meshlib.policy.rng import Rng
 _BUCKETS = 10
 """Parts of the window, each of which is forgotten as a whole."""
 
+_ROUNDED_DOWN = 1.0 - 1e-12
+"""Products and quotients of floats may disagree about whose moment a bucket's end is."""
+
 
 class State(Enum):
     """pybreaker's words."""
@@ -31,6 +34,8 @@ class State(Enum):
     HALF_OPEN = "half-open"
 
 
+_CLOSED, _HALF_OPEN = State.CLOSED, State.HALF_OPEN
+
 Moved = Callable[[State, State, float], None]
 """From, to, when.  Called under the lock of the mesh's policy state: it only takes note."""
 
@@ -38,7 +43,7 @@ Moved = Callable[[State, State, float], None]
 class Window:
     """Attempts and failures of the last seconds, in buckets."""
 
-    __slots__ = ("_failed", "_span", "_started", "_total", "failures", "total")
+    __slots__ = ("_failed", "_span", "_started", "_total", "_until", "failures", "total")
 
     def __init__(self, seconds: float) -> None:
         self._span = seconds / _BUCKETS
@@ -48,11 +53,13 @@ class Window:
         self._total = [0] * _BUCKETS
         self._failed = [0] * _BUCKETS
         self._started = 0  # number of the newest bucket, counted from the clock's zero
+        self._until = 0.0  # when it is no longer the newest, or a moment before
         self.total = 0
         self.failures = 0
 
     def add(self, now: float, *, failed: bool) -> None:
-        self.forget(now)
+        if now >= self._until:
+            self.forget(now)
         slot = self._started % _BUCKETS
         self._total[slot] += 1
         self.total += 1
@@ -75,6 +82,7 @@ class Window:
                 self.failures -= self._failed[slot]
                 self._total[slot] = self._failed[slot] = 0
         self._started = number
+        self._until = (number + 1) * self._span * _ROUNDED_DOWN
 
 
 class FailureRateBreaker:
@@ -121,7 +129,7 @@ class FailureRateBreaker:
 
     def admit(self, now: float, rng: Rng) -> str:
         """As `Guard.admit`."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return ""
         if now >= self._since:
             if self.state is State.OPEN:
@@ -138,11 +146,13 @@ class FailureRateBreaker:
 
     def settle(self, outcome: Outcome | None, began: float) -> None:
         """As `Guard.settle`."""
-        if self.state is State.HALF_OPEN:
-            if began >= self._since:
-                self._settle_probe(outcome)
-        elif self.state is State.CLOSED and began >= self._since and outcome is not None and says_something(outcome):
-            self._count(outcome)
+        if began < self._since:
+            return
+        if self.state is _CLOSED:
+            if outcome is not None and (outcome.reset is None or says_something(outcome)):
+                self._count(outcome)
+        elif self.state is _HALF_OPEN:
+            self._settle_probe(outcome)
 
     def retry_after(self, now: float) -> float:
         """Seconds until an attempt may be let through; 0: any moment."""

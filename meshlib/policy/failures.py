@@ -28,6 +28,5 @@ def is_failure(outcome: Outcome) -> bool:
     """Of an attempt that says something."""
     if outcome.reset is not None:
         return True
-    if outcome.status >= 500:
-        return True
-    return outcome.status == 200 and status_in(outcome) in _GRPC_FAILURES
+    status = outcome.status
+    return status >= 500 or (status == 200 and status_in(outcome) in _GRPC_FAILURES)

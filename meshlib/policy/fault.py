@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from meshlib.model.route import Fault
@@ -18,12 +19,18 @@ class Strike(NamedTuple):
     aborted: bool
 
 
-def drawn(fault: Fault, rng: Rng) -> Strike | None:
-    """The abort is drawn after the delay, and independent of it.  None: the call is spared."""
-    delay = fault.delay
-    if delay and (fraction := fault.delay_fraction) < 1.0 and rng.random() >= fraction:
-        delay = 0.0
-    aborted = bool(fault.http_status or fault.grpc_status is not None)
-    if aborted and (fraction := fault.abort_fraction) < 1.0:
-        aborted = rng.random() < fraction
-    return Strike(delay, aborted) if delay or aborted else None
+Draw = Callable[[Rng], "Strike | None"]
+"""None: the call is spared."""
+
+
+def compile_fault(fault: Fault) -> Draw:
+    """The abort is drawn after the delay, and independent of it."""
+    delay, delayed = fault.delay, fault.delay_fraction
+    aborts, abortive = bool(fault.http_status or fault.grpc_status is not None), fault.abort_fraction
+
+    def draw(rng: Rng) -> Strike | None:
+        pause = delay if delay and (delayed >= 1.0 or rng.random() < delayed) else 0.0
+        aborted = aborts and (abortive >= 1.0 or rng.random() < abortive)
+        return Strike(pause, aborted) if pause or aborted else None
+
+    return draw
