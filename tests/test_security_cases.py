@@ -1,7 +1,8 @@
 """Every known attack, fault and rule that this library answers to is a test that is named by its id, or has a reason here.
 
 The ids: paths (P), hosts and headers (H), identity and policies (I), tokens (J), limits (L), the control service (C), threats
-to it (T), the 15 rules of X.509-SVIDs (XV) and faults of certificates, keys, endpoints and load (F).  docs/security.md groups them by threat.
+to it (T), the 15 rules of X.509-SVIDs (XV) and faults of certificates, keys, endpoints and load (F).  docs/security.md groups
+them by threat.
 """
 
 from __future__ import annotations
