@@ -1,4 +1,4 @@
-"""What is worth telling the control service: what is out of order now, and what has gone wrong since the last look."""
+"""What is worth telling the control service: what is out of order now, and what was refused a moment ago."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_ENDPOINTS: Final = 1000
 MAX_LIMITS: Final = 200
 
 LINGER: Final = 10.0
-"""Seconds that a cluster or limit stays in reports after the last failure that was counted."""
+"""Seconds that a cluster or limit stays in reports after the last refusal."""
 
 
 class Noteworthy:
@@ -31,7 +31,7 @@ class Noteworthy:
     """
 
     def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}  # what was counted, and when that has changed
+        self._refusals: dict[str, tuple[int, float]] = {}  # how many, and when that has changed
         self._clusters: list[ClusterReport] = []
         self._limits: list[LimitReport] = []
         self._endpoints = 0
@@ -43,7 +43,7 @@ class Noteworthy:
         endpoints = list(_endpoints(upstream, now))
         breaker = breaker_of(upstream)
         broken = breaker is not None and breaker.state is not State.CLOSED
-        recent = self._is_recent(f"cluster {upstream.name}", _failures(upstream), now)
+        recent = self._is_recent(f"cluster {upstream.name}", _refused(upstream), now)
         if not endpoints and not broken and not recent:
             return
         room = MAX_ENDPOINTS - self._endpoints
@@ -72,16 +72,16 @@ class Noteworthy:
 
     def keep(self, clusters: frozenset[str]) -> None:
         """Forget what is no cluster any more."""
-        gone = [key for key in self._failures if key.startswith("cluster ") and key.removeprefix("cluster ") not in clusters]
+        gone = [key for key in self._refusals if key.startswith("cluster ") and key.removeprefix("cluster ") not in clusters]
         for key in gone:
-            del self._failures[key]
+            del self._refusals[key]
 
     def _is_recent(self, key: str, count: int, now: float) -> bool:
         if not count:
             return False
-        known = self._failures.get(key)
+        known = self._refusals.get(key)
         if known is None or known[0] != count:
-            known = self._failures[key] = count, now
+            known = self._refusals[key] = count, now
         return now - known[1] < LINGER
 
 
@@ -115,11 +115,11 @@ def _is_new(host: Host) -> bool:
     return host.checking is not None and bool(host.checking.first)
 
 
-def _failures(upstream: Upstream) -> int:
-    """A number that grows with everything that is refused."""
-    counts, hedger = upstream.counts, upstream.hedger
+def _refused(upstream: Upstream) -> int:
+    """A number that grows with everything that is refused.  That requests are tried again is no news."""
+    counts = upstream.counts
     refused = sum(guard.rejected for guard in (breaker_of(upstream), concurrency_of(upstream)) if guard is not None)
-    return counts.retry + counts.retry_overflow + counts.pending_overflow + refused + (hedger.refused if hedger else 0)
+    return counts.retry_overflow + counts.pending_overflow + refused
 
 
 def _cluster(upstream: Upstream, endpoints: tuple[EndpointReport, ...], now: float) -> ClusterReport:

@@ -14,6 +14,9 @@ T = TypeVar("T")
 BACKLOG: Final = 4096
 """Items that may wait; more are dropped, since a callback that hangs must not fill the memory."""
 
+CLOSING: Final = 2.0
+"""Seconds."""
+
 
 class Delivery(Generic[T]):
     """Hands items to `deliver`, one after the other, in the order in which they came.
@@ -42,7 +45,7 @@ class Delivery(Generic[T]):
     def start(self) -> None:
         """Idempotent."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(self._items,), name=self._name, daemon=True)
             self._thread.start()
 
     def deliver_all(self) -> None:
@@ -53,18 +56,20 @@ class Delivery(Generic[T]):
                     item = self._items.get_nowait()
                 except Empty:
                     return
-                if item is None:
-                    self._items.put(None)  # the thread's, to end
-                    return
-                self._deliver(item)
+                if item is not None:
+                    self._deliver(item)
 
     def close(self) -> None:
-        """What waits is delivered, then the thread ends.  Idempotent; `start` begins anew."""
+        """What waits is delivered, then the thread ends.  Idempotent; `start` begins anew.
+
+        A callback that hangs is not waited for longer than `CLOSING`.
+        """
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._items.put(None)
+            items, self._items = self._items, SimpleQueue()
+            items.put(None)
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(CLOSING)
 
     def forget(self) -> None:
         """In a forked child: the thread is the parent's, and what waits was the parent's, too."""
@@ -72,8 +77,8 @@ class Delivery(Generic[T]):
         self._items = SimpleQueue()
         self._thread = None
 
-    def _run(self) -> None:
-        items = self._items
+    def _run(self, items: SimpleQueue[T | None]) -> None:
+        """None in it is the end."""
         while (item := items.get()) is not None:
             with self.turn:
                 self._deliver(item)

@@ -102,10 +102,10 @@ class Reporting:
         return noteworthy.report()
 
     def _run(self) -> None:
-        failed = ""
+        failed = ""  # why the last report did not arrive
         while not self._closing:
             # A fleet that was started at once must not report at once.
-            self._wake.wait(LOOK * (1.0 + 0.2 * self._rng.random()))
+            self._wake.wait((REPEAT if failed else LOOK) * (1.0 + 0.2 * self._rng.random()))
             try:
                 self.tell(Report() if self._closing else self.look())
                 failed = ""

@@ -231,7 +231,6 @@ def test_an_open_breaker_is_reported_until_it_closes() -> None:
     [
         lambda made: made.counts.no_retry(made, NOW),
         lambda made: made.counts.overflow(made, NOW, "maxRequests"),
-        lambda made: setattr(made.counts, "retry", 1),
     ],
 )
 def test_what_was_refused_is_reported_for_a_while(fail: Callable[[Upstream], None]) -> None:
@@ -241,8 +240,13 @@ def test_what_was_refused_is_reported_for_a_while(fail: Callable[[Upstream], Non
     assert look(noteworthy, made, at=NOW + LINGER - 1)
     assert not look(noteworthy, made, at=NOW + LINGER)
     fail(made)
-    made.counts.retry += 1
     assert look(noteworthy, made, at=NOW + LINGER + 1)
+
+
+def test_that_requests_are_tried_again_is_no_news() -> None:
+    made = upstream()
+    made.counts.retry = 1
+    assert not look(Noteworthy(), made)
 
 
 def test_a_limit_that_refuses_is_reported_for_a_while() -> None:
@@ -267,7 +271,7 @@ def test_a_report_is_bounded_and_says_what_it_leaves_out() -> None:
     assert (len(report.clusters[0].endpoints), report.truncated) == (MAX_ENDPOINTS, True)
     many = [upstream(name=f"outbound|80||s{number}") for number in range(MAX_CLUSTERS + 1)]
     for each in many:
-        each.counts.retry = 1
+        each.counts.retry_overflow = 1
     report = look(Noteworthy(), *many)
     assert (len(report.clusters), report.truncated) == (MAX_CLUSTERS, True)
     assert not look(Noteworthy(), *many[1:]).truncated
@@ -275,9 +279,9 @@ def test_a_report_is_bounded_and_says_what_it_leaves_out() -> None:
 
 def test_other_counts_are_no_news_and_another_state_is() -> None:
     made, noteworthy = upstream(), Noteworthy()
-    made.counts.retry = 1
+    made.counts.retry_overflow = 1
     before = outline(look(noteworthy, made))
-    made.counts.retry = 2
+    made.counts.retry_overflow = 2
     assert outline(look(noteworthy, made)) == before
     made.learn(made.hosts[KEYS[0]], REFUSED, RNG)
     assert outline(look(noteworthy, made)) != before
@@ -285,10 +289,10 @@ def test_other_counts_are_no_news_and_another_state_is() -> None:
 
 def test_clusters_that_are_gone_are_forgotten() -> None:
     made, noteworthy = upstream(), Noteworthy()
-    made.counts.retry = 1
+    made.counts.retry_overflow = 1
     look(noteworthy, made)
     noteworthy.keep(frozenset())
-    assert not noteworthy._failures
+    assert not noteworthy._refusals
 
 
 def test_max_requests_is_told_in_words() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshlib.runtime import delivery as delivery_module
 from meshlib.runtime.delivery import BACKLOG, Delivery
 from meshlib.runtime.events import KEPT, Events
 from meshlib.telemetry.events import Event
@@ -126,6 +127,43 @@ def test_what_nobody_takes_off_is_dropped_and_counted() -> None:
     for _ in range(BACKLOG + 3):
         events.take(OPENED)
     assert events.dropped == 3
+
+
+def test_a_listener_that_hangs_does_not_keep_a_mesh_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what comes after that is told by another thread."""
+    monkeypatch.setattr(delivery_module, "CLOSING", 0.05)
+    events, stuck, free = Events(), threading.Event(), threading.Event()
+
+    def hang(event: Event) -> None:
+        stuck.set()
+        free.wait(60)
+
+    stop = events.listen(hang)
+    events.start()
+    events.take(OPENED)
+    assert stuck.wait(60)
+    events.close()
+    stop()
+    free.set()
+    heard = Heard()
+    events.listen(heard)
+    events.start()
+    events.take(CLOSED)
+    assert heard.wait() == [CLOSED]
+    events.close()
+
+
+def test_a_listener_may_end_the_mesh() -> None:
+    events, ended = Events(), threading.Event()
+
+    def end(event: Event) -> None:
+        events.close()
+        ended.set()
+
+    events.listen(end)
+    events.start()
+    events.take(OPENED)
+    assert ended.wait(60)
 
 
 def test_who_delivers_himself_gets_it_in_his_own_thread() -> None:
