@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("flow", "authorization", "jwt", "engine", "calls", "sidecars", "zero_trust", "control_plane")
+NAMES = ("flow", "features", "authorization", "jwt", "engine", "calls", "sidecars", "zero_trust", "control_plane", "faults")
 QUICK = {"calls": ["--rounds", "3"], "sidecars": ["--rounds", "3"], "zero_trust": ["--rounds", "3"]}
 
 

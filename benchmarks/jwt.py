@@ -49,12 +49,16 @@ def token(algorithm: str, number: int = 0) -> str:
     return jwt.encode({**CLAIMS, "jti": str(number)}, KEYS[algorithm], algorithm, headers={"kid": algorithm})
 
 
-def step(algorithm: str) -> Step:
+def authentication(algorithm: str) -> JwtAuthentication:
     jwk = get_default_algorithms()[algorithm].to_jwk(KEYS[algorithm].public_key(), as_dict=True)
     keys = json.dumps({"keys": [{**jwk, "kid": algorithm}]})
     provider = JwtProvider("origins-0", CLAIMS["iss"], ("shop",), jwks=keys)  # type: ignore[arg-type]
     requirement = AnyRequirement((Provider("origins-0"), AllowMissing()))
-    return compile_jwt(JwtAuthentication("jwt", {"origins-0": provider}, requirement, True), now=time.time)
+    return JwtAuthentication("jwt", {"origins-0": provider}, requirement, True)
+
+
+def step(algorithm: str) -> Step:
+    return compile_jwt(authentication(algorithm), now=time.time)
 
 
 def request(text: str = "") -> Inspection:
