@@ -37,7 +37,7 @@ from meshlib import errors
 from meshlib.flow.alterations import Alterations, Share
 from meshlib.flow.commands import Command, Result, Sleep
 from meshlib.flow.destination import Destination, Plan
-from meshlib.flow.failing import fail, reset_error
+from meshlib.flow.failing import fail, overflowing, reset_error
 from meshlib.flow.hedging import HedgedTries, may_hedge
 from meshlib.flow.record import CallRecord
 from meshlib.flow.served import Served
@@ -94,7 +94,7 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         return None
     if upstream.active >= cluster.circuit_breakers.max_requests:
         upstream.counts.overflow(upstream, call.started, "maxRequests")
-        raise fail(errors.Overflow, "the cluster's limit of concurrent requests (maxRequests) is reached", record)
+        raise fail(errors.Overflow, overflowing(upstream), record)
     if altered is not None and share is not None:
         altered.apply(call, share)
         record.response_edit = share.response

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from meshlib import errors
 from meshlib.flow.record import CallRecord
+from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call
+from meshlib.model.endpoint import Health
 from meshlib.model.outcome import Outcome, Reset
+from meshlib.policy.balancing import Host
 from meshlib.wire.errors import NoIdentity, TlsFailed
 
 
@@ -24,6 +28,36 @@ def fail(kind: type[errors.CallError], message: str, record: CallRecord, **more:
         flags=record.flags,
         **more,
     )
+
+
+def overflowing(upstream: Upstream) -> str:
+    """A call is one too many."""
+    limit = upstream.cluster.circuit_breakers.max_requests
+    return (
+        f"{upstream.active} requests to {upstream.name} are under way, and its limit is {limit}: call less at a time, "
+        "or raise http2MaxRequests (DestinationRule connectionPool.http)"
+    )
+
+
+def unusable(upstream: Upstream) -> str:
+    """Nobody can be called."""
+    hosts = upstream.hosts.values()
+    if not hosts:
+        return f"no endpoint of {upstream.name} can be used: it has none; `meshctl endpoints` shows what the catalog knows"
+    reasons = Counter(map(_why_unused, hosts))
+    known = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return f"no endpoint of {upstream.name} can be used: {known}; see `meshctl endpoints`"
+
+
+def _why_unused(host: Host) -> str:
+    if host.ejected:
+        return "ejected by outlier detection"
+    if host.failed_check:
+        return "failed its health checks"
+    return _UNUSED.get(host.endpoint.health, "not to be used from here")
+
+
+_UNUSED = {Health.UNHEALTHY: "unhealthy in the catalog", Health.DRAINING: "draining"}
 
 
 _RESET_ERRORS: dict[Reset, tuple[type[errors.CallError], str]] = {

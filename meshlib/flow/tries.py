@@ -8,7 +8,7 @@ from dataclasses import replace
 from meshlib import errors
 from meshlib.flow.commands import ATTEMPT_COUNT, EXPECTED_TIMEOUT, Attempt, Command, Result, Sleep
 from meshlib.flow.destination import Plan
-from meshlib.flow.failing import fail, reset_error
+from meshlib.flow.failing import fail, reset_error, unusable
 from meshlib.flow.guarding import admit, in_vain, settle
 from meshlib.flow.record import CallRecord
 from meshlib.flow.served import Lease, Served
@@ -139,9 +139,7 @@ class Tries:
         return self._upstream.pick_again(tried, self._retry.policy, rng, now, self._hash)
 
     def _nobody(self) -> errors.CallError:
-        upstream = self._upstream
-        reason = "all are unhealthy or draining" if upstream.hosts else "it has none"
-        return fail(errors.NoHealthyUpstream, f"no endpoint of {upstream.name} can be used: {reason}", self._record)
+        return fail(errors.NoHealthyUpstream, unusable(self._upstream), self._record)
 
     def _attempt(self, host: Host, now: float) -> Attempt:
         number = self._record.attempts + 1

@@ -7,6 +7,7 @@ from typing import Final
 
 from meshlib.model.cluster import OutlierDetection
 from meshlib.model.outcome import UNREACHED, Outcome, Reset
+from meshlib.policy.failures import says_something
 from meshlib.policy.grpc import status_in
 
 
@@ -104,9 +105,6 @@ class Tally:
 
 _GATEWAY: Final = frozenset({502, 503, 504})
 
-_UNCOUNTED: Final = frozenset({Reset.OVERFLOW, Reset.POOL_TIMEOUT, Reset.LOCAL})
-"""Limits and failures of this process: no endpoint is to blame for them."""
-
 _TIMEOUTS: Final = frozenset({Reset.TIMEOUT, Reset.PER_TRY_TIMEOUT})
 
 _HTTP_STATUS: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
@@ -121,8 +119,8 @@ def count(tally: Tally, outcome: Outcome, config: OutlierDetection) -> tuple[Det
         if apart:
             tally.connected()
         return tally.responded(_code(outcome, config.error_statuses), config)
-    if reset in _UNCOUNTED or (reset is Reset.TIMEOUT and not outcome.sent):
-        return ()  # such a timeout passed in line for a connection, or in making it: that is the connect timeout's to judge
+    if not says_something(outcome):
+        return ()
     if not apart:
         return tally.responded(504 if reset in _TIMEOUTS else 503, config)
     if outcome.sent and reset not in UNREACHED:

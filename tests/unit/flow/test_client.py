@@ -18,6 +18,7 @@ from meshlib.flow.served import Served
 from meshlib.flow.upstream import Upstream
 from meshlib.model.call import Call, Overrides
 from meshlib.model.cluster import CircuitBreakers, Cluster, Discovery
+from meshlib.model.endpoint import Health
 from meshlib.model.listener import PathNormalization
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.model.route import DirectResponse, PathMatch, RetryPolicy, Route, RouteMatch
@@ -294,6 +295,17 @@ def test_no_endpoint() -> None:
     assert bench.is_idle()
 
 
+def test_endpoints_that_cannot_be_used_are_counted_by_why() -> None:
+    bench = Bench(service("reviews", THREE))
+    first_, second, third = bench.upstream.hosts.values()
+    first_.ejected = second.failed_check = True
+    third.endpoint = replace(third.endpoint, health=Health.DRAINING)
+    bench.upstream.health_changed(bench.rng, 0.0)
+    wanted = "1 ejected by outlier detection, 1 failed its health checks, 1 draining; see `meshctl endpoints`"
+    with pytest.raises(errors.NoHealthyUpstream, match=wanted):
+        bench.drive(ok)
+
+
 def test_no_route() -> None:
     bench = Bench(service("reviews", THREE, routes=()))
     with pytest.raises(errors.RouteNotFound) as caught:
@@ -312,7 +324,7 @@ def test_the_request_limit() -> None:
     bench = Bench(service("reviews", THREE, breakers=CircuitBreakers(max_requests=1)))
     served = bench.drive(ok)
     assert served is not None
-    with pytest.raises(errors.Overflow, match="maxRequests"):
+    with pytest.raises(errors.Overflow, match=r"1 requests to .*http2MaxRequests"):
         bench.drive(ok)
     assert served.lease is not None
     served.lease.release()

@@ -160,7 +160,7 @@ def test_one_call_too_many_is_refused_at_once_and_not_counted() -> None:
     with ScriptedPeer(half_a_body) as peer, static_mesh(reviews(peer.port, breakers=CircuitBreakers(max_requests=1))) as mesh:
         first = mesh.exchange(get())
         assert first is not None
-        with pytest.raises(errors.Overflow, match="maxRequests") as caught:
+        with pytest.raises(errors.Overflow, match="http2MaxRequests") as caught:
             mesh.exchange(get())
         assert caught.value.attempts == 0
         first.close()
