@@ -89,16 +89,21 @@ def compile_cors(cors: Cors) -> Callable[[Inspection], Refusal | None]:
         for route in cors.routes
     )
 
+    conditional = any(rest is not None for _, rest, _ in routes)
+
     def step(inspection: Inspection) -> Refusal | None:
         request = inspection.request
         if b"origin" not in request.fields:
             return None
-        origin = b",".join(header_values(request.headers, b"origin"))  # Envoy joins the lines of a known header
+        if len(request.fields) == len(request.headers):
+            origin = request.fields[b"origin"].strip(b" \t")
+        else:
+            origin = b",".join(header_values(request.headers, b"origin"))  # Envoy joins the lines of a known header
         if not origin:
             return None
-        call = _as_call(inspection)
+        call = _as_call(inspection) if conditional else None
         for path_test, rest, rules in routes:
-            if (path_test is None or path_test(inspection.path)) and (rest is None or rest(call)):
+            if (path_test is None or path_test(inspection.path)) and (rest is None or call is None or rest(call)):
                 return rules.step(inspection, origin) if rules is not None else None
         return None
 

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from meshlib.model.rate_limit import RateLimit, RateLimits, TokenBucket
 from meshlib.model.route import NonForwarding, Route, VirtualHost
-from meshlib.policy.rate_limit_fields import WINDOWS, Told, fields
+from meshlib.policy.rate_limit_fields import WINDOWS, fields, limit_member, policy_member
 from meshlib.policy.rate_limit_keys import Key, KeyOf, Limited, compile_key
 from meshlib.policy.routing import Router
 from meshlib.policy.token_bucket import Standing, TokenBuckets
@@ -69,16 +69,31 @@ def _size(limit: RateLimit) -> TokenBucket:
 class Limiter:
     """One limit at work.  The counters are for metrics, and never go down."""
 
-    __slots__ = ("__weakref__", "allowed", "counter", "limit", "limited", "limited_at", "policy", "would_limit")
+    __slots__ = (
+        "__weakref__",
+        "allowed",
+        "counter",
+        "limit",
+        "limited",
+        "limited_at",
+        "policy",
+        "policy_member",
+        "would_limit",
+    )
 
     def __init__(self, policy: str, limit: RateLimit, counter: Counter) -> None:
         self.policy = policy
-        self.limit = limit
         self.counter = counter
+        self.follow(limit)
         self.allowed = 0  # requests that matched, and that this limit let pass
         self.limited = 0  # ... that it refused
         self.would_limit = 0  # ... that it would have refused, were it no dry run
         self.limited_at = -QUIET
+
+    def follow(self, limit: RateLimit) -> None:
+        """Go by `limit` from now on."""
+        self.limit = limit
+        self.policy_member = policy_member(limit)
 
     @property
     def id(self) -> str:
@@ -116,7 +131,7 @@ class Limiters:
 
     def _change(self, limiter: Limiter, limit: RateLimit, now: float) -> None:
         counter, before = limiter.counter, limiter.limit
-        limiter.limit = limit
+        limiter.follow(limit)
         if before.by != limit.by or before.shared != limit.shared or before.quota != limit.quota:
             limiter.counter = self._counter(limiter.policy, limit, now)  # other keys: nothing of before means anything
         elif isinstance(counter, _Local):
@@ -159,11 +174,12 @@ class Decision(NamedTuple):
         Nobody is to keep to a limit that is only tried out.
         """
         spent = 0 if self.refused is not None else 1
-        return fields(
-            Told(limiter.limit, standing.left - spent, standing.reset)
-            for limiter, _, standing in self.found
-            if not limiter.limit.dry_run
-        )
+        policies, limits = [], []
+        for limiter, _, standing in self.found:
+            if not limiter.limit.dry_run:
+                policies.append(limiter.policy_member)
+                limits.append(limit_member(limiter.limit, standing.left - spent, standing.reset))
+        return fields(policies, limits)
 
 
 class _NoRng:

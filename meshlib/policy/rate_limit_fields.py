@@ -10,9 +10,8 @@ draft-ietf-httpapi-ratelimit-headers-10: lists of structured fields (RFC 9651), 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import ceil
-from typing import NamedTuple
 
 from meshlib.model.rate_limit import Period, RateLimit
 
@@ -28,24 +27,21 @@ WINDOWS = {Period.DAY: _DAY, Period.MONTH: 30 * _DAY}
 """Seconds, roughly: months differ."""
 
 
-class Told(NamedTuple):
+def policy_member(limit: RateLimit) -> str:
+    """What one limit allows, whoever asks."""
+    return f'"{limit.name}";{_policy(limit)}'
+
+
+def limit_member(limit: RateLimit, left: int, reset: float) -> str:
     """How one limit stands after the request.  `reset` in seconds."""
-
-    limit: RateLimit
-    left: int
-    reset: float
+    return f'"{limit.name}";r={min(max(left, 0), _MOST)};t={min(ceil(reset), _MOST)}'
 
 
-def fields(told: Iterable[Told]) -> list[tuple[bytes, bytes]]:
-    """Of the limits that hold for a request; none: no fields."""
-    told = tuple(told)
-    if not told:
+def fields(policies: Sequence[str], limits: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """The members of the limits that hold for a request; none: no fields."""
+    if not policies:
         return []
-    policies = ", ".join(f'"{item.limit.name}";{_policy(item.limit)}' for item in told)
-    limits = ", ".join(
-        f'"{item.limit.name}";r={min(max(item.left, 0), _MOST)};t={min(ceil(item.reset), _MOST)}' for item in told
-    )
-    return [(POLICY, policies.encode("ascii")), (LIMIT, limits.encode("ascii"))]
+    return [(POLICY, ", ".join(policies).encode("ascii")), (LIMIT, ", ".join(limits).encode("ascii"))]
 
 
 def retry_after(wait: float) -> list[tuple[bytes, bytes]]:
