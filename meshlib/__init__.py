@@ -21,17 +21,21 @@ if TYPE_CHECKING:
     from meshlib.runtime.context import current_request as current_request
     from meshlib.runtime.native import Response as Response
     from meshlib.runtime.native import ResponseHeaders as ResponseHeaders
+    from meshlib.telemetry.events import Event as Event
+    from meshlib.telemetry.metrics import Sample as Sample
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CallRecord": "meshlib.flow.record",
+    "Event": "meshlib.telemetry.events",
     "Mesh": "meshlib.mesh",
     "Overrides": "meshlib.model.call",
     "Peer": "meshlib.model.identity",
     "RequestContext": "meshlib.model.inbound",
     "Response": "meshlib.runtime.native",
     "ResponseHeaders": "meshlib.runtime.native",
+    "Sample": "meshlib.telemetry.metrics",
     "SpiffeId": "meshlib.model.identity",
     "Timeouts": "meshlib.model.request",
     "carried": "meshlib.runtime.context",
@@ -42,12 +46,14 @@ _HOMES = {
 
 __all__ = [
     "CallRecord",
+    "Event",
     "Mesh",
     "Overrides",
     "Peer",
     "RequestContext",
     "Response",
     "ResponseHeaders",
+    "Sample",
     "SpiffeId",
     "Timeouts",
     "carried",

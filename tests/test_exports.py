@@ -14,21 +14,22 @@ import meshlib_integrations
 
 PUBLIC = {
     "meshlib": [
-        "CallRecord", "Mesh", "Overrides", "Peer", "RequestContext", "Response", "ResponseHeaders", "SpiffeId", "Timeouts",
-        "carried", "current_request", "default_mesh", "errors",
+        "CallRecord", "Event", "Mesh", "Overrides", "Peer", "RequestContext", "Response", "ResponseHeaders", "Sample",
+        "SpiffeId", "Timeouts", "carried", "current_request", "default_mesh", "errors",
     ],
     "meshlib.errors": [
-        "CallError", "CircuitOpen", "ClusterNotFound", "ConcurrencyLimited", "ConfigError", "ConnectFailed", "ConnectTimeout", "ConnectionTerminated",
-        "ControlError", "MeshError", "NoHealthyUpstream", "NotReady", "OutboundBlocked", "Overflow", "PoolTimeout",
-        "RateLimited", "RequestError", "RouteError", "RouteNotFound", "TargetUnknown", "TimeoutExceeded", "TimeoutName", "TlsFailed",
-        "UpstreamError", "UpstreamProtocolError",
+        "CallError", "CircuitOpen", "ClusterNotFound", "ConcurrencyLimited", "ConfigError", "ConnectFailed",
+        "ConnectTimeout", "ConnectionTerminated", "ControlError", "MeshError", "NoHealthyUpstream", "NotReady",
+        "OutboundBlocked", "Overflow", "PoolTimeout", "RateLimited", "RequestError", "RouteError", "RouteNotFound",
+        "TargetUnknown", "TimeoutExceeded", "TimeoutName", "TlsFailed", "UpstreamError", "UpstreamProtocolError",
     ],
     "meshlib.lowlevel": [
         "Admitted", "AsyncExchange", "Authorization", "CallRecord", "Connection", "Exchange", "Explanation", "FilterTrial",
-        "GrpcCall", "GrpcClient", "GrpcServing", "GrpcTry", "HANDSHAKE_TIMEOUT", "Listening", "METRICS_CONTENT_TYPE", "NotAdmitted", "OpenTry",
-        "Overrides", "Peer", "RETRIED", "Refusal", "Request", "RequestContext", "RouteAnswers", "RuleTrial", "ServerRequest",
-        "ServerTlsTransport", "Serving", "SpiffeId", "Stay", "Timeouts", "TraceContext", "TrustBundles", "admit", "authority_of",
-        "authorize", "certified_for", "code_of_status", "connection_of", "explain", "headers_of", "is_method", "svid_of",
+        "GrpcCall", "GrpcClient", "GrpcServing", "GrpcTry", "HANDSHAKE_TIMEOUT", "Listening", "METRICS_CONTENT_TYPE",
+        "NotAdmitted", "OpenTry", "Overrides", "Peer", "RETRIED", "Refusal", "Request", "RequestContext", "RouteAnswers",
+        "RuleTrial", "ServerRequest", "ServerTlsTransport", "Serving", "SpiffeId", "Stay", "Timeouts", "TraceContext",
+        "TrustBundles", "admit", "authority_of", "authorize", "certified_for", "code_of_status", "connection_of", "explain",
+        "headers_of", "is_method", "svid_of",
     ],
     "meshlib.testing": [
         "Arrived", "Attempted", "Called", "Caller", "CompiledControl", "DEFAULT_RETRY", "Delay", "Event", "FakeClock", "Fault",
