@@ -50,7 +50,15 @@ def compile_conditions(match: RouteMatch) -> list[CallTest]:
     return tests
 
 
-_Candidate = tuple[PathTest | None, CallTest | None, float | None, int]
+def beginning(match: PathMatch) -> tuple[str, PathTest | None]:
+    """What every matching path begins with, and what else holds for it; None: nothing else."""
+    value, test = match.value, compile_path(match)
+    if test is None or match.kind == "regex" or not match.case_sensitive:
+        return "", test
+    return value, None if match.kind == "prefix" else test
+
+
+_Candidate = tuple[str, PathTest | None, CallTest | None, float | None, int]
 
 
 class Router:
@@ -69,7 +77,7 @@ class Router:
         for index, route in enumerate(virtual_host.routes):
             match = route.match
             try:
-                candidate = (compile_path(match.path), all_of(compile_conditions(match)), match.fraction, index)
+                candidate = (*beginning(match.path), all_of(compile_conditions(match)), match.fraction, index)
             except ValueError as error:
                 raise ValueError(f"route {index} ({route.name or 'unnamed'}): {error}") from error
             candidates.append((first_segment(match.path), candidate))
@@ -89,9 +97,10 @@ class Router:
         if self._by_segment:
             end = path.find("/", 1)
             candidates = self._by_segment.get(path[1:end] if end >= 0 else path[1:], candidates)
-        for path_test, rest, fraction, index in candidates:
+        for prefix, path_test, rest, fraction, index in candidates:
             if (
-                (path_test is None or path_test(path))
+                path.startswith(prefix)
+                and (path_test is None or path_test(path))
                 and (rest is None or rest(call))
                 and (fraction is None or rng.random() < fraction)
             ):
