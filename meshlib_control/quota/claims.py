@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,12 +29,15 @@ _HARDLY = 0.005
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True):
-    """`share` of the whole and what its replica's clients `want` of it; `keep`: seconds that their shares outlive leases."""
+    """`share` of the whole and what its replica's clients `want` of it; `keep`: seconds that their shares outlive leases;
+    `clients`: how many there are.
+    """
 
     share: float
     want: float
     beat: int
     keep: float
+    clients: int = 1
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -83,12 +87,22 @@ class Wish:
     outstanding: float
     keep: float
     moved: float = 0.0
+    clients: int = 1
 
 
-def settled(
-    bucket: str, claims: Mapping[str, Claim], me: str, wish: Wish, sightings: Sightings, now: float
-) -> tuple[dict[str, Claim], float]:
-    """The claims on one bucket after this replica has taken its part, and how much of `moved` it got from others."""
+class Settled(NamedTuple):
+    """The claims on one bucket after this replica has taken its part, and how much of `moved` it got from others.
+
+    `aim`: its fair part, where that is less than it has claimed: what its clients have in use it can only take back from them.
+    """
+
+    claims: dict[str, Claim]
+    moved: float
+    aim: float
+
+
+def settled(bucket: str, claims: Mapping[str, Claim], me: str, wish: Wish, sightings: Sightings, now: float) -> Settled:
+    """What this replica may claim of a bucket, by what all of them have claimed and want."""
     alive: dict[str, Claim] = {}
     silent: set[str] = set()
     for replica, claim in claims.items():
@@ -105,14 +119,19 @@ def settled(
             moved += part
     share = mine.share + moved
     wants = {replica: claim.want for replica, claim in alive.items() if replica not in silent}
-    target = divide(1.0, {**wants, me: wish.want})[me]
+    clients = {replica: claim.clients for replica, claim in alive.items()}
+    target = divide(1.0, {**wants, me: wish.want}, {**clients, me: wish.clients})[me]
     free = max(1.0 - sum(claim.share for claim in alive.values()), 0.0)
     share = min(max(target, min(wish.outstanding + moved, share)) if target < share else target, free)
-    return {**alive, me: Claim(share, wish.want, mine.beat, wish.keep)}, moved
+    return Settled({**alive, me: Claim(share, wish.want, mine.beat, wish.keep, wish.clients)}, moved, min(target, share))
 
 
 def differs(before: Claim | None, after: Claim) -> bool:
     """Whether a change is worth a write before the next beat."""
     if before is None:
         return True
-    return abs(before.share - after.share) > 1e-9 or abs(before.want - after.want) > max(_HARDLY, 0.1 * before.want)
+    return (
+        abs(before.share - after.share) > 1e-9
+        or abs(before.want - after.want) > max(_HARDLY, 0.1 * before.want)
+        or before.clients != after.clients
+    )

@@ -83,6 +83,7 @@ class SharedGroup:
         self._names: dict[BucketId, str] = {}
         self._moves: dict[BucketId, list[tuple[Hashable, float]]] = {}
         self._sightings = Sightings()
+        self._aims: dict[str, float] = {}  # by the name of a bucket
         self._written = -math.inf
 
     @property
@@ -116,6 +117,7 @@ class SharedGroup:
     async def settle(self, now: float) -> None:
         """Take part in the claims of all replicas."""
         for bucket in [bucket for bucket, ledger in self._ledgers.items() if ledger.idle]:
+            self._aims.pop(self._names[bucket], None)
             del self._ledgers[bucket], self._names[bucket]
             self._moves.pop(bucket, None)
         for _ in range(_ATTEMPTS):
@@ -175,9 +177,9 @@ class SharedGroup:
         for bucket, ledger in self._ledgers.items():
             name = self._names[bucket]
             brought = sum(share for _, share in self._moves.get(bucket, ()))
-            wish = Wish(ledger.want, ledger.outstanding, self.limit.fallback.after, brought)
+            wish = Wish(ledger.want, ledger.outstanding, self.limit.fallback.after, brought, len(ledger.holders))
             known = before.buckets.get(name, {})
-            buckets[name], moved[bucket] = settled(name, known, self._me, wish, self._sightings, now)
+            buckets[name], moved[bucket], self._aims[name] = settled(name, known, self._me, wish, self._sightings, now)
         return Claims({name: claims for name, claims in buckets.items() if claims}), moved
 
     def _differs(self, before: dict[str, Claim], after: dict[str, Claim]) -> bool:
@@ -198,8 +200,10 @@ class SharedGroup:
 
     def _adopt(self, claims: Claims) -> None:
         for bucket, ledger in self._ledgers.items():
-            mine = claims.buckets.get(self._names[bucket], {}).get(self._me)
+            name = self._names[bucket]
+            mine = claims.buckets.get(name, {}).get(self._me)
             ledger.claim = mine.share if mine is not None else 0.0
+            ledger.aim = self._aims.get(name, ledger.claim)
 
     def _take_over(self, moved: dict[BucketId, float], now: float) -> None:
         """Streams keep the shares that they came with, as far as these were somebody's to give."""

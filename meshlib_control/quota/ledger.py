@@ -51,12 +51,14 @@ class Holder:
 
 
 class Ledger:
-    """Of one bucket.  `claim`: what this replica may give away, as a share of the whole."""
+    """Of one bucket.  `claim`: what this replica may give away, as a share of the whole; `aim`: what it is to give away, less
+    than that where others want their part.
+    """
 
     def __init__(self, per_second: float, keep: float) -> None:
         """`per_second`: the whole; `keep`: seconds for which a share holds beyond its lease, without a control service."""
         self.per_second = per_second
-        self.claim = 0.0
+        self.claim = self.aim = 0.0
         self.holders: dict[Hashable, Holder] = {}
         self._keep = keep
         self._gone: list[tuple[Hashable, _Lease]] = []  # of those who vanished
@@ -117,7 +119,7 @@ class Ledger:
         """Shares to tell now, of those whose share changes or is about to run out.  Call `told` for those that are."""
         self._expire(now)
         wants = {stream: holder.demand for stream, holder in self.holders.items() if now - holder.heard < SILENCE}
-        targets = divide(self.claim, wants)
+        targets = divide(min(self.aim, self.claim), wants)
         free = self.claim - self.outstanding
         rises = {
             stream: target - self.holders[stream].outstanding

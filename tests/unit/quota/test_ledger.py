@@ -27,7 +27,7 @@ def told(ledger: Ledger, now: float, number: int = 1) -> dict[object, float]:
 
 def test_one_stream_has_all_and_a_second_one_half_of_it() -> None:
     ledger = Ledger(100.0, KEEP)
-    ledger.claim = 1.0
+    ledger.claim = ledger.aim = 1.0
     ledger.heard("a", 1, 0.0, 0.0)
     assert told(ledger, 0.0) == {"a": pytest.approx(1.0)}
     ledger.heard("b", 1, 0.0, 1.0)
@@ -37,7 +37,7 @@ def test_one_stream_has_all_and_a_second_one_half_of_it() -> None:
 
 def test_a_share_is_not_given_away_before_it_is_given_back() -> None:
     ledger = Ledger(100.0, KEEP)
-    ledger.claim = 1.0
+    ledger.claim = ledger.aim = 1.0
     ledger.heard("a", 1, 0.0, 0.0)
     told(ledger, 0.0)
     ledger.heard("b", 1, 0.0, 1.0)
@@ -54,7 +54,7 @@ def test_a_share_is_not_given_away_before_it_is_given_back() -> None:
 def test_who_leaves_in_order_frees_his_share_at_once_and_who_vanishes_when_he_can_use_it_no_more() -> None:
     for in_order in (True, False):
         ledger = Ledger(100.0, KEEP)
-        ledger.claim = 1.0
+        ledger.claim = ledger.aim = 1.0
         ledger.heard("a", 1, 0.0, 0.0)
         told(ledger, 0.0)
         ledger.left("a", in_order=in_order, process="a")
@@ -68,7 +68,7 @@ def test_who_leaves_in_order_frees_his_share_at_once_and_who_vanishes_when_he_ca
 
 def test_shares_follow_demand() -> None:
     ledger = Ledger(100.0, KEEP)
-    ledger.claim = 1.0
+    ledger.claim = ledger.aim = 1.0
     shares: dict[object, float] = {}
     for second in range(20):
         ledger.heard("busy", 500, 1.0, float(second))
@@ -136,7 +136,7 @@ class Town:
     def _round(self, number: int, replica: Replica) -> None:
         ledger = replica.ledger
         wish = Wish(ledger.want, ledger.outstanding, KEEP)
-        claims, _ = settled("b", self.document, str(number), wish, replica.sightings, self.now)
+        claims, _, ledger.aim = settled("b", self.document, str(number), wish, replica.sightings, self.now)
         mine = claims[str(number)]
         self.document = {**claims, str(number): Claim(mine.share, mine.want, mine.beat + 1, mine.keep)}
         ledger.claim = mine.share

@@ -39,3 +39,10 @@ def test_nothing_is_left_over_and_an_equal_part_is_certain(whole: float, wants: 
 )
 def test_who_wants_less_leaves_the_rest_to_the_others(wants: dict[str, float], shares: dict[str, float]) -> None:
     assert divide(90.0, wants) == pytest.approx(shares)
+
+
+def test_who_speaks_for_several_gets_the_parts_of_all_of_them() -> None:
+    heads = {"three": 3, "one": 1}
+    assert divide(1.0, {"three": 1.0, "one": 1.0}, heads) == pytest.approx({"three": 0.75, "one": 0.25})
+    assert divide(1.0, {"three": 0.3, "one": 1.0}, heads) == pytest.approx({"three": 0.3, "one": 0.7})
+    assert divide(1.0, {"three": 0.3, "one": 0.3}, heads) == pytest.approx({"three": 0.6, "one": 0.4})
