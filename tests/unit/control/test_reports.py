@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 import pytest
 
-from meshlib.xds.proto.registry_pb2 import ReportRequest
+from meshlib.xds.proto.registry_pb2 import ClusterReport, ReportRequest
 from meshlib_control import reports as module
 from meshlib_control.reports import MAX_BYTES, MAX_PROCESSES, MAX_REPORT, TTL, InvalidReport, Reporter, Reports, TooMuch
 
 A, B = "spiffe://td/ns/default/sa/a", "spiffe://td/ns/default/sa/b"
 CLUSTER = "outbound|80||reviews.default.svc.cluster.local"
+
+FILLER = ClusterReport(name=f"outbound|80||{'x' * 300}")
 
 
 class Clock:
@@ -36,8 +39,8 @@ def message(instance: str = "a-1", *, size: int = 0) -> ReportRequest:
     report = ReportRequest(instance_id=instance)
     cluster = report.clusters.add(name=CLUSTER, circuit_breaker="open")
     cluster.endpoints.add(address="10.0.0.1:80", state="ejected", reason="consecutive_5xx", left=3.0)
-    while report.ByteSize() < size:
-        report.clusters.add(name=f"outbound|80||{'x' * 300}")
+    for _ in range(ceil((size - report.ByteSize()) / FILLER.ByteSize())):
+        report.clusters.append(FILLER)
     return report
 
 
