@@ -22,6 +22,7 @@ from tests.support.faultproxy import FaultProxy, slicer
 from tests.support.load import Load, leaking_nothing
 from tests.support.meshcalls import WAYS
 from tests.support.origins import BODY, Origin
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -227,6 +228,60 @@ async def test_f20_no_call_waits_for_a_retry_that_must_fail(control: Control) ->
         with ThreadPoolExecutor(8) as pool:
             attempts = [pool.submit(call) for _ in range(200)]
             assert {await asyncio.wrap_future(each) for each in attempts} == {2}
+
+
+# --- F41 and F42
+
+FAILOVER = """
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: %(host)s}
+spec:
+  hosts: [%(host)s]
+  http:
+  - retries: {attempts: 2, retryOn: "5xx,connect-failure", retryRemoteLocalities: true}
+    route: [{destination: {host: %(host)s}}]
+""" + EJECTION.replace("maxEjectionPercent: 20", "maxEjectionPercent: 100")
+
+
+async def test_f41_a_zone_is_killed_and_the_next_one_takes_over(control: Control) -> None:
+    """Without a lost call; and when it is back, and has been left out for long enough, calls stay at home again."""
+    zones = ["r/a", "r/a", "r/b", "r/b"]
+    rules = FAILOVER.replace("baseEjectionTime: 300s", "baseEjectionTime: 500ms").replace("interval: 1s", "interval: 100ms")
+    async with failing(4) as servers:
+        own, other = servers[:2], servers[2:]
+        addresses = [server.address for server in servers]
+        async with calling(control, "f41", addresses, rules, localities=zones, locality="r/a") as mesh:
+            async with Load(sending(mesh, "f41"), RATE) as load:
+                await load.more(50)
+                assert sum(server.attempts for server in other) == 0
+                for server in own:
+                    await server.down()
+                await load.more(100)
+                assert sum(server.attempts for server in other) >= 90
+                for server in own:
+                    await server.up()
+                await eventually(lambda: not any(host.ejected for host in upstream(mesh).hosts.values()))
+                await load.more(20)
+                away = sum(server.attempts for server in other)
+                await load.more(30)
+                assert sum(server.attempts for server in other) <= away + 3
+            assert failed(load) == 0
+
+
+async def test_f42_without_panic_nobody_is_asked_when_all_are_left_out(control: Control) -> None:
+    """Istio's threshold of 0: five errors each, then an error at once that says why."""
+    rules = NO_RETRIES + EJECTION.replace("maxEjectionPercent: 20", "maxEjectionPercent: 100")
+    async with failing(3) as servers:
+        for server in servers:
+            server.failing = 1.0
+        async with calling(control, "f42", [server.address for server in servers], rules) as mesh:
+            send = sending(mesh, "f42")
+            assert {await send(number) for number in range(15)} == {503}
+            with pytest.raises(errors.NoHealthyUpstream):
+                await send(15)
+            assert [server.attempts for server in servers] == [5, 5, 5]
 
 
 def test_the_origins_fail_as_they_are_told() -> None:

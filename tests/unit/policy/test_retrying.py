@@ -105,6 +105,15 @@ def test_a_hop_that_is_itself_a_retry_repeats_only_what_was_never_sent() -> None
     assert wants("connect-failure", reset(Reset.CONNECT_FAILURE, sent=False), unsent_only=True)
 
 
+@pytest.mark.parametrize(("on", "code", "grpc"), [("5xx", 503, ""), ("503", 503, ""), ("unavailable", 200, "14")])
+def test_what_was_tried_again_nearer_to_the_failure_is_not_tried_again(on: str, code: int, grpc: str) -> None:
+    """Or each hop of a chain would multiply what the last one did."""
+    outcome = status(code, grpc)
+    assert wants(on, outcome)
+    outcome.headers = [*outcome.headers, (b"X-Mesh-Retried", b"1")]
+    assert not wants(on, outcome)
+
+
 def test_backoff_is_envoys() -> None:
     """Uniform below 25, 50, 100, 200, 250, 250 ms."""
     rng = random.Random(5)
