@@ -15,6 +15,7 @@ A, B = "spiffe://td/ns/default/sa/a", "spiffe://td/ns/default/sa/b"
 CLUSTER = "outbound|80||reviews.default.svc.cluster.local"
 
 FILLER = ClusterReport(name=f"outbound|80||{'x' * 300}")
+FRAME = 3  # bytes around it
 
 
 class Clock:
@@ -39,7 +40,7 @@ def message(instance: str = "a-1", *, size: int = 0) -> ReportRequest:
     report = ReportRequest(instance_id=instance)
     cluster = report.clusters.add(name=CLUSTER, circuit_breaker="open")
     cluster.endpoints.add(address="10.0.0.1:80", state="ejected", reason="consecutive_5xx", left=3.0)
-    for _ in range(ceil((size - report.ByteSize()) / FILLER.ByteSize())):
+    for _ in range(ceil((size - report.ByteSize()) / (FILLER.ByteSize() + FRAME))):
         report.clusters.append(FILLER)
     return report
 
