@@ -123,20 +123,23 @@ class Mirroring:
             self.unrepeatable += 1
             return
         if self._in_flight >= MAX_IN_FLIGHT or self._closed:
-            self._drop(copy)
+            self._drop(copy, f"{self._in_flight} are under way")
             return
         running = self._running
         if running is None:
-            running = self._running = _Running()
+            try:
+                running = self._running = _Running()
+            except (OSError, RuntimeError) as error:  # no more files or threads: that is no reason to fail the call
+                self._drop(copy, f"it could not be started: {error}")
+                return
         self._in_flight += 1
         self._idle.clear()
         running.start(self._send, copy, body)
 
-    def _drop(self, copy: Copy) -> None:
+    def _drop(self, copy: Copy, why: str) -> None:
         self.dropped += 1
         if self.emit is not None and self._drops.lets(now := self._clock()):
-            reason = f"a copy to {copy.call.authority}: {self._in_flight} are under way"
-            self.emit(Event("mirroring.dropped", now, reason=reason))
+            self.emit(Event("mirroring.dropped", now, reason=f"a copy to {copy.call.authority}: {why}"))
 
     async def _send(self, copy: Copy, body: bytes) -> None:
         answered = False
@@ -197,7 +200,11 @@ class _Running:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="meshlib-mirroring", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._loop.close()
+            raise
 
     def start(self, send: Callable[[Copy, bytes], object], copy: Copy, body: bytes) -> None:
         # In an empty context: a copy is not part of the request that is being served.

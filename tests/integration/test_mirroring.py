@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import socket
 import threading
@@ -126,6 +128,23 @@ def test_too_many_copies_are_dropped_and_counted(servers: dict[str, backends.Bac
             mirroring = client_of(mesh).mirroring
             assert mirroring.dropped == 5
         assert (mirroring.sent, mirroring.failed) == (0, MAX_IN_FLIGHT)  # given up when the mesh was closed
+
+
+def test_a_process_that_can_open_nothing_more_for_copies_still_calls(
+    servers: dict[str, backends.Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted() -> asyncio.AbstractEventLoop:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with static_mesh(mirrored(servers["reviews"].port, at(servers["shadow"].port))) as mesh:
+        mirroring = client_of(mesh).mirroring
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "new_event_loop", exhausted)
+            assert mesh.request("GET", "http://reviews/").status_code == 200
+        assert (mirroring.dropped, mirroring.sent) == (1, 0)
+        assert mesh.request("GET", "http://reviews/").status_code == 200
+        assert mirroring.wait_idle(30)
+        assert (mirroring.dropped, mirroring.sent) == (1, 1)
 
 
 def test_streamed_bodies_are_not_copied_but_counted(servers: dict[str, backends.Backend]) -> None:
