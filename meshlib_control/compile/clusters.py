@@ -32,7 +32,7 @@ from meshlib_control.compile.resilience import set_resilience
 from meshlib_control.compile.retry_policy import duration
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import is_http2, is_tls, port_of
-from meshlib_control.compile.tls import Destination, Security, raw_socket, security, tls_socket
+from meshlib_control.compile.tls import Destination, Security, as_called, raw_socket, security, tls_socket
 from meshlib_control.compile.view import reached, reached_services
 from meshlib_control.compile.world import World
 from meshlib_control.config.kinds import ConnectionPool, HTTPSettings, RetryBudget, TCPSettings
@@ -43,6 +43,8 @@ UNLIMITED: Final = 2**32 - 1
 
 RETRY_BUDGET_PERCENT: Final = 20.0
 MIN_RETRY_CONCURRENCY: Final = 3
+_LONGEST_IDLE: Final = 32767  # of Linux, in seconds; a socket option beyond it fails the connection
+_MOST_PROBES: Final = 127
 
 _HTTP_OPTIONS = ENVOY_NAMES["HttpProtocolOptions"]
 _Cluster = cluster_pb2.Cluster
@@ -54,7 +56,8 @@ def cluster_names(world: World, scope: Scope) -> Iterator[str]:
         rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
         subsets = sorted(rule.subsets or ()) if rule else []
         for port in service.ports:
-            if is_served(scope, service, port):
+            settings = policy_of(rule, None, port.number).tls
+            if is_served(scope, service, as_called(world, port, settings)):
                 for subset in ("", *subsets):
                     yield str(ClusterName(port.number, subset, service.host))
     if scope.flavour != "grpc":
@@ -107,13 +110,14 @@ def _upstream(world: World, scope: Scope, name: str) -> _Upstream | None:
     parsed = parse_cluster_name(name)
     service = reached(world, scope, parsed.host, parsed.port) if parsed else None
     port = port_of(service, parsed.port) if parsed and service else None
-    if parsed is None or service is None or port is None or not is_served(scope, service, port):
+    if parsed is None or service is None or port is None:
         return None
     rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
     subset = rule.subset(parsed.subset) if rule else None
-    if parsed.subset and subset is None:
-        return None
     policy = policy_of(rule, subset, port.number)
+    port = as_called(world, port, policy.tls)
+    if (parsed.subset and subset is None) or not is_served(scope, service, port):
+        return None
     instances = world.instances_of(service)
     chosen = tuple(chosen_instances(instances, subset.labels)) if subset else instances
     dialled = _is_dialled_by_caller(service, policy)
@@ -221,12 +225,16 @@ def _set_connections(result: cluster_pb2.Cluster, pool: ConnectionPool, port: Po
         keepalive = result.upstream_connection_options.tcp_keepalive
         keepalive.SetInParent()
         if wanted.probes is not None:
-            keepalive.keepalive_probes.value = wanted.probes
+            keepalive.keepalive_probes.value = min(max(wanted.probes, 1), _MOST_PROBES)
         if wanted.time is not None:
-            keepalive.keepalive_time.value = round(wanted.time)
+            keepalive.keepalive_time.value = _idle_seconds(wanted.time)
         if wanted.interval is not None:
-            keepalive.keepalive_interval.value = round(wanted.interval)
+            keepalive.keepalive_interval.value = _idle_seconds(wanted.interval)
     _set_http_options(result, tcp, http, port)
+
+
+def _idle_seconds(seconds: float) -> int:
+    return min(max(round(seconds), 1), _LONGEST_IDLE)
 
 
 def _set_http_options(result: cluster_pb2.Cluster, tcp: TCPSettings, http: HTTPSettings, port: Port) -> None:

@@ -17,7 +17,7 @@ from meshlib_control.compile.node import Flavour, Scope
 from meshlib_control.compile.resilience_policies import notices_failures
 from meshlib_control.compile.scope import is_served
 from meshlib_control.compile.services import instance_port, is_tls, port_of
-from meshlib_control.compile.tls import speaks_mtls
+from meshlib_control.compile.tls import as_called, speaks_mtls
 from meshlib_control.compile.view import reached
 from meshlib_control.compile.world import World
 from meshlib_control.config.mtls import MTLS_MODE
@@ -76,16 +76,18 @@ def load_assignment(world: World, scope: Scope, name: str) -> endpoint_pb2.Clust
     parsed = parse_cluster_name(name)
     service = reached(world, scope, parsed.host, parsed.port) if parsed else None
     port = port_of(service, parsed.port) if parsed and service else None
-    if parsed is None or service is None or port is None or not is_served(scope, service, port):
-        return None
-    if not is_eds(service, port):
+    if parsed is None or service is None or port is None:
         return None
     rule = world.destination_rules.holding_for(service, scope.namespace, dict(scope.labels))
     subset = rule.subset(parsed.subset) if rule else None
     if parsed.subset and subset is None:
         return None  # no DestinationRule defines it
+    policy = policy_of(rule, subset, port.number)
+    port = as_called(world, port, policy.tls)
+    if not is_served(scope, service, port) or not is_eds(service, port):
+        return None
     chosen = chosen_instances(world.instances_of(service), subset.labels if subset else {})
-    return assignment(name, chosen, port, form_for(world, scope, service, policy_of(rule, subset, port.number)))
+    return assignment(name, chosen, port, form_for(world, scope, service, policy))
 
 
 def chosen_instances(instances: Iterable[Instance], labels: Mapping[str, str]) -> Iterator[Instance]:

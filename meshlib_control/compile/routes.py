@@ -9,7 +9,7 @@ from meshlib.xds.proto import route_pb2
 from meshlib_control.catalog.model import Service
 from meshlib_control.compile.cors import set_cors
 from meshlib_control.compile.hash_policies import set_hash_policies
-from meshlib_control.compile.hosts import bracketed, split_authority, with_port
+from meshlib_control.compile.hosts import bracketed, is_address, split_authority, with_port
 from meshlib_control.compile.http_actions import (
     host_header,
     set_direct_response,
@@ -76,7 +76,8 @@ def virtual_host(world: World, scope: Scope, host: str, port: int) -> route_pb2.
     """The virtual host of one service and port by the service's own host name; None: nothing is there for this scope."""
     service = seen(world, scope, host, port)
     if service is None:
-        routes = _routed(world, scope, host, port, None) if port == UNREGISTERED_PORT else []
+        named = port == UNREGISTERED_PORT and not is_address(host)
+        routes = _routed(world, scope, host, port, None) if named else []
         aliases = world.services.host_aliases(host, None, scope.namespace)
         return _virtual_host(with_port(host, port), _domains(aliases, port, scope, bare=True), routes) if routes else None
     found = port_of(service, port)
@@ -137,7 +138,7 @@ def _virtual_host(name: str, domains: list[str], routes: list[route_pb2.Route]) 
 
 
 def _domains(aliases: tuple[str, ...], port: int, scope: Scope, *, bare: bool) -> list[str]:
-    """Meshlib's route configurations ignore ports.  The others name them; `bare`: and hold for names without one, as 80 does."""
+    """Meshlib's route configurations ignore ports.  The others name them; `bare`: and hold for names without one, too."""
     domains: dict[str, None] = {}
     for alias in aliases:
         if scope.flavour == "meshlib" or bare:

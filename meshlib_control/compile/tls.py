@@ -9,7 +9,7 @@ No private key ever passes through here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from google.protobuf.message import Message
@@ -80,6 +80,13 @@ def security(world: World, scope: Scope, destination: Destination) -> Security |
         return Security(_mutual(world, scope, destination, names, sni=settings.sni or ""))
     context = _outside(world, scope, destination, settings)
     return Security(context) if context is not None else None
+
+
+def as_called(world: World, port: Port, settings: ClientTLSSettings | None) -> Port:
+    """The port as its callers have it: where a DestinationRule begins TLS, they speak HTTP without it."""
+    if world.trust.secure and is_tls(port) and settings is not None and settings.mode in ("SIMPLE", "MUTUAL"):
+        return replace(port, protocol="http")
+    return port
 
 
 def speaks_mtls(world: World, service: Service, instance: Instance, port: int) -> bool:

@@ -27,6 +27,7 @@ class Comparison:
 def compared(cases: Mapping[int, Case], sites: Sites, folder: Path) -> Comparison:
     """With one Envoy."""
     result = Comparison()
+    sites.forget()
     with through_envoy.running(cases, folder) as ports:
         theirs = asyncio.run(through_envoy.decisions(ports, cases, sites))
         for index, case in cases.items():

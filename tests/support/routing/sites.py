@@ -36,6 +36,10 @@ class Sites:
         self.port = 0
         self._arrived: dict[str, list[Arrived]] = {}
 
+    def forget(self) -> None:
+        """What came until now: other requests may have the same numbers."""
+        self._arrived.clear()
+
     def note(self, arrived: Arrived) -> None:
         self._arrived.setdefault(dict(arrived.headers).get(NUMBER, ""), []).append(arrived)
 

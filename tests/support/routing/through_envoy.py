@@ -164,7 +164,7 @@ class _Connection:
 
 
 def _local_reply_config() -> bytes:
-    """HttpConnectionManager.local_reply_config, which our listeners do not have: the same headers where Envoy itself answers."""
+    """HttpConnectionManager.local_reply_config, which our listeners do not have: the same headers where Envoy answers."""
     options = b"".join(_field(5, _field(1, _field(1, name.encode()) + _field(2, value.encode()))) for name, value in _CHOSEN)
     mappers = _field(1, _field(1, _field(3, b"")) + options)  # ResponseMapper: filter (not_health_check_filter), headers_to_add
     return _field(38, mappers)

@@ -216,6 +216,17 @@ def test_hosts_outside_are_called_as_they_are_until_a_rule_says_otherwise() -> N
     assert (found.sni, found.dns_names) == ("vm.test", ("a.test",))
 
 
+@pytest.mark.parametrize("flavour", ["meshlib", "envoy"])
+def test_a_port_for_https_is_called_like_any_other_where_a_rule_begins_tls(flavour: Flavour) -> None:
+    """Istio's TLS origination: the application says http, and a VirtualService moves it to this port."""
+    plain, begun = (message(built(*texts, port="https"), flavour=flavour) for texts in ((), (rule("{mode: SIMPLE}"),)))
+    assert begun is not None
+    assert begun.type == cluster_pb2.Cluster.EDS
+    assert begun.transport_socket.name == "envoy.transport_sockets.tls"
+    if plain is not None:  # Envoy has no way to it
+        assert plain.type == cluster_pb2.Cluster.ORIGINAL_DST
+
+
 def test_there_is_no_tls_without_a_name_to_verify() -> None:
     wild = ENTRY.replace("vm.test", "'*.vm.test'") % {"names": "[]", "location": "MESH_EXTERNAL"}
     name = "outbound|80||*.vm.test"
