@@ -93,11 +93,11 @@ class Upstream:
         self._balancer: Balancer | None = None  # of `_balanced`, at hand
         self._plain: Balancer | None = None  # the same, while nothing but the dice has a say in it
 
-    def prepare(self, config: ClusterConfig) -> None:
-        """Do what takes long of a coming `update`.  By the same thread, but without the lock."""
+    def prepare(self, config: ClusterConfig, place: Place) -> None:
+        """Do what takes long of a coming `move` and `update`.  By the same thread, but without the lock."""
         factor = config.overprovisioning_factor
         if config.cluster is not None and config.endpoints is not self._endpoints:
-            fill_tables(config.cluster, config.endpoints, self.hosts, overprovisioning=factor)
+            fill_tables(config.cluster, config.endpoints, self.hosts, overprovisioning=factor, place=place)
 
     def update(self, config: ClusterConfig, rng: Rng, now: float = 0.0) -> list[Host]:
         """Take over a new configuration.  Returns the hosts that are gone: their pools are the caller's to drain."""

@@ -76,7 +76,7 @@ class Destinations:
         place, now = self.whereabouts.place(snapshot), self._clock()
         upstreams = {name: self.upstreams.get(name) or self._new_upstream(name) for name in configs}
         for name, config in configs.items():
-            upstreams[name].prepare(config)
+            upstreams[name].prepare(config, place)
         with self._lock:
             self.upstreams.update(upstreams)
             for name, config in configs.items():

@@ -7,17 +7,19 @@ import threading
 from dataclasses import replace
 from types import TracebackType
 
+import pytest
+
 from meshlib.flow.upstream import Upstream
 from meshlib.model.cluster import LbPolicy
-from meshlib.policy.balancing import maglev
+from meshlib.policy.balancing import maglev, ring_hash
 from meshlib.policy.balancing.host import Host
 from meshlib.runtime.destinations import Destinations
 from meshlib.testing import service, snapshot
 
 
 def filled() -> int:
-    """Tables of MAGLEV, so far."""
-    return maglev._filled.cache_info().misses
+    """Tables of both kinds, so far."""
+    return maglev._filled.cache_info().misses + ring_hash._placed.cache_info().misses
 
 
 class Lock:
@@ -49,10 +51,11 @@ def pick(upstream: Upstream, rng: random.Random) -> Host:
     return host
 
 
-def test_tables_are_filled_before_the_lock_is_taken_that_calls_wait_for() -> None:
+@pytest.mark.parametrize("policy", [LbPolicy.MAGLEV, LbPolicy.RING_HASH])
+def test_tables_are_filled_before_the_lock_is_taken_that_calls_wait_for(policy: LbPolicy) -> None:
     lock, rng = Lock(), random.Random(1)
     destinations = Destinations(lock, rng, dropped)
-    target = service("placed", [f"10.77.0.{number}:80" for number in range(1, 4)], lb_policy=LbPolicy.MAGLEV)
+    target = service("placed", [f"10.77.0.{number}:80" for number in range(1, 4)], lb_policy=policy)
     ((name, config),) = target.clusters.items()
     before = filled()
     destinations.publish(snapshot(target))
