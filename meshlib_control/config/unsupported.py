@@ -11,8 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import re2
+
 from meshlib_control.config.codes import NOT_SUPPORTED
 from meshlib_control.config.problems import Path, Problem
+from meshlib_control.config.validate.strings import regex_fault
 
 
 def _given(value: object) -> bool:
@@ -33,6 +36,37 @@ def _not_among(*numbers: int) -> Callable[[object], bool]:
 
 def _has_command(headers: object) -> bool:
     return isinstance(headers, Mapping) and any("%" in str(value).replace("%%", "") for value in headers.values())
+
+
+def _unsendable(headers: object) -> bool:
+    """Whether a name is no token, a value has a control character, or a Host header has what none can hold."""
+    return isinstance(headers, Mapping) and any(
+        not _TOKEN.fullmatch(str(name))
+        or _CONTROL.search(str(value)) is not None
+        or (str(name).lower() in (":authority", "host") and not _AUTHORITY.fullmatch(str(value)))
+        for name, value in headers.items()
+        if name and value is not None
+    )
+
+
+def _refers_to_no_group(rewrite: object) -> bool:
+    if not isinstance(rewrite, Mapping):
+        return False
+    pattern, replacement = rewrite.get("match"), rewrite.get("rewrite")
+    if not isinstance(pattern, str) or not isinstance(replacement, str) or regex_fault(pattern):
+        return False
+    return any(int(group) > re2.compile(pattern).groups for group in _REFERENCE.findall(replacement) if group)
+
+
+def _too_heavy(shares: object) -> bool:
+    weights = (
+        [share.get("weight") for share in shares if isinstance(share, Mapping)] if isinstance(shares, list | tuple) else []
+    )
+    return sum(weight for weight in weights if isinstance(weight, int)) > _LARGEST_TOTAL
+
+
+def _no_scheme(value: object) -> bool:
+    return isinstance(value, str) and value != "" and not _SCHEME.fullmatch(value)
 
 
 def _has_other_escape(replacement: object) -> bool:
@@ -95,6 +129,11 @@ def _identities_outside(tls: object) -> bool:
 
 
 _TOKEN = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2, and pseudo headers
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_REFERENCE = re.compile(r"\\\\|\\([0-9])")  # an escaped backslash, or a group
+_LARGEST_TOTAL = 2**32 - 1
+_MOST_RETRIES = 1000
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")  # RFC 3986 section 3.1
 _COOKIE_TEXT = re.compile(r"[ -:<-~]*")  # RFC 6265 section 4.1.1
 _TARGET = re.compile(r"[!\"$-~]*")  # what may stand in a request line, without "#"
 _AUTHORITY = re.compile(r"[!$&'()*+,;=:\[\]%._~0-9A-Za-z-]*")
@@ -114,6 +153,7 @@ class Row:
 
 
 _GATEWAY = "only calling processes (`mesh`) are configured here, there is no gateway; leave gateways out"
+_TOO_MANY = "no caller waits for so many; use less"
 _HEADERS = "commands of Envoy are not evaluated; write fixed values, and %% for a percent sign"
 
 VIRTUAL_SERVICE = (
@@ -134,6 +174,21 @@ VIRTUAL_SERVICE = (
         Row(f"http[].{field}", "write a host, with or without a port", _no_authority, "text that no Host header can hold")
         for field in ("rewrite.authority", "redirect.authority")
     ),
+    Row("http[].redirect.port", "ports are 1 to 65535", _more_than(65535), "above 65535"),
+    Row(
+        "http[].rewrite.uriRegexRewrite",
+        "the expression has no group of that number; put it in parentheses",
+        _refers_to_no_group,
+        "a reference to a group that `match` does not have",
+    ),
+    Row(
+        "http[].route",
+        "only their proportions count; write smaller ones",
+        _too_heavy,
+        f"weights above {_LARGEST_TOTAL} in total",
+    ),
+    Row("http[].retries.attempts", _TOO_MANY, _more_than(_MOST_RETRIES), f"more than {_MOST_RETRIES}"),
+    Row("http[].redirect.scheme", "use http or https", _no_scheme, "what is no scheme"),
     Row(
         "http[].rewrite.uriRegexRewrite.rewrite",
         "write a group's number after a backslash, or two backslashes",
@@ -145,6 +200,17 @@ VIRTUAL_SERVICE = (
         for level in ("http[].headers", "http[].route[].headers")
         for way in ("request", "response")
         for operation in ("set", "add")
+    ),
+    *(
+        Row(f"{level}.{way}.{operation}", "use a header's name, and visible text", _unsendable, "what no header can hold")
+        for level in ("http[].headers", "http[].route[].headers")
+        for way in ("request", "response")
+        for operation in ("set", "add")
+    ),
+    *(
+        Row(f"{level}.{way}.remove[]", "use letters, digits and !#$%&'*+.^_`|~-", _no_token, "what is no header's name")
+        for level in ("http[].headers", "http[].route[].headers")
+        for way in ("request", "response")
     ),
     Row("http[].match[].gateways[]", _GATEWAY, _but("mesh"), "other than `mesh`"),
 )
@@ -270,7 +336,7 @@ PROXY_CONFIG = (
     Row("image", _ENVOY),
 )
 
-MESH_CONFIG: tuple[Row, ...] = ()
+MESH_CONFIG = (Row("defaultHttpRetryPolicy.attempts", _TOO_MANY, _more_than(_MOST_RETRIES), f"more than {_MOST_RETRIES}"),)
 
 _STEP = re.compile(r"[^.\[\]]+|\[\]")
 

@@ -10,6 +10,7 @@ from meshlib_control.config import KINDS, NOT_SUPPORTED, validate_part
 from meshlib_control.config.unsupported import check_supported
 
 ROUTE = "route: [{destination: {host: a}}]"
+A = "destination: {host: a}"
 
 
 HASH = "trafficPolicy.loadBalancer.consistentHash"
@@ -32,6 +33,39 @@ def refused(kind: str, spec: str) -> list[str]:
         ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{uri: '/%C3%A4?b=c'}}}}]}}", []),
         ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{authority: a b}}}}]}}", ["http[0].rewrite.authority"]),
         ("VirtualService", "{hosts: [a], http: [{redirect: {uri: '/#x'}}]}", ["http[0].redirect.uri"]),
+        ("VirtualService", "{hosts: [a], http: [{redirect: {port: 65535, scheme: https}}]}", []),
+        (
+            "VirtualService",
+            "{hosts: [a], http: [{redirect: {port: 65536, scheme: 'a b'}}]}",
+            ["http[0].redirect.port", "http[0].redirect.scheme"],
+        ),
+        (
+            "VirtualService",
+            f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '(a)', rewrite: '\\2'}}}}}}]}}",
+            ["http[0].rewrite.uriRegexRewrite"],
+        ),
+        (
+            "VirtualService",
+            f"{{hosts: [a], http: [{{{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '(a)', rewrite: '\\1\\\\2'}}}}}}]}}",
+            [],
+        ),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, retries: {{attempts: 1000}}}}]}}", []),
+        ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, retries: {{attempts: 1001}}}}]}}", ["http[0].retries.attempts"]),
+        (
+            "VirtualService",
+            f"{{hosts: [a], http: [{{route: [{{{A}, weight: {2**31 - 1}}}, {{{A}, weight: {2**31 - 1}}}]}}]}}",
+            [],
+        ),
+        *(
+            ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, headers: {{request: {operations}}}}}]}}", fields)
+            for operations, fields in (
+                ("{set: {a-b: 'c d'}, remove: [x_y]}", []),
+                ("{set: {'a b': c}}", ["http[0].headers.request.set"]),
+                ('{add: {a: "b\\nc"}}', ["http[0].headers.request.add"]),
+                ("{set: {host: 'a b'}}", ["http[0].headers.request.set"]),
+                ("{remove: ['a b']}", ["http[0].headers.request.remove[0]"]),
+            )
+        ),
         ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, fault: {{abort: {{httpStatus: 503}}}}}}]}}", []),
         ("VirtualService", f"{{hosts: [a], http: [{{{ROUTE}, headers: {{request: {{set: {{a: 5%%}}}}}}}}]}}", []),
         (
@@ -145,6 +179,34 @@ def test_every_row_names_a_field_of_its_kind(kind: str) -> None:
         for step in row.path.replace("[]", ".[]").split("."):
             if step:
                 info = inner(info, step)
+
+
+CANDIDATES: list[object] = [
+    "x", "NONE", "UPGRADE", "HTTPS", "HTTP_PROXY", "unix:///a", "10.0.0.0/8", "a b;", "/ä", "\\x", "", "ISTIO_MUTUAL",
+    True, 0, 304, 70000, 2**33, 5, {}, {"a": "%X%"}, {"a b": "c"}, {"a": "b"}, {"match": "a", "rewrite": "\\1"},
+    {"mode": "SIMPLE", "subjectAltNames": ["spiffe://a/b"]}, [{"weight": 2**32}], [{}], ["mesh"], "mesh", 1, 301, "/a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "index"), [(kind, index) for kind in sorted(KINDS) for index in range(len(KINDS[kind].unsupported))]
+)
+def test_every_row_refuses_something_at_its_place(kind: str, index: int) -> None:
+    """And lets something pass, if it does not refuse whatever is given."""
+    row = KINDS[kind].unsupported[index]
+    bad = next(value for value in CANDIDATES if row.refuses(value))
+    assert row.instead in " ".join(problem.message for problem in check_supported((row,), around(row.path, bad)))
+    assert list(check_supported((row,), {})) == []
+    if row.only:
+        fine = next(value for value in CANDIDATES if not row.refuses(value))
+        assert list(check_supported((row,), around(row.path, fine))) == []
+
+
+def around(path: str, value: object) -> object:
+    """A spec with the value at the path."""
+    for step in reversed(path.replace("[]", ".[]").split(".")):
+        value = [value] if step == "[]" else {step: value}
+    return value
 
 
 def inner(info: types.Type, step: str) -> types.Type:
