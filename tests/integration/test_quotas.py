@@ -91,16 +91,21 @@ def held(callers: list[Caller], seconds: int, *, least: float) -> None:
     assert least * PASSED * seconds <= count <= most(seconds)
 
 
-def test_three_processes_share_one_limit_and_keep_it_without_the_control_service(stack: ExitStack, control: Control) -> None:
-    """Both choices: after the stated time nothing passes, or everything."""
-    callers = started(stack, control, 3, 50, "/deny", "/allow")
-    settled([*callers], "each one's share")
+def test_two_processes_share_one_limit_and_keep_it_without_the_control_service(stack: ExitStack, control: Control) -> None:
+    callers = started(stack, control, 2, 60, "/deny", "/allow")
+    settled(callers, "each one's share")
     limits = {(item["policy"], item["limit"]): item["processes"] for item in control.get("/v1/status")["shared_limits"]}
-    assert limits == {("default/shop", "deny"): 3, ("default/shop", "allow"): 3}
+    assert limits == {("default/shop", "deny"): 2, ("default/shop", "allow"): 2}
     control.kill()
-    denied, allowed = passed(callers, 3)
-    for count in (denied, allowed):
-        assert 0.8 * PASSED * 3 <= count <= most(3)
+    for count in passed(callers, 2):
+        assert 0.8 * PASSED * 2 <= count <= most(2)
+
+
+@pytest.mark.soak  # tests/unit/policy/test_quota.py has the same with a clock of its own
+def test_without_the_control_service_nothing_passes_at_last_or_everything(stack: ExitStack, control: Control) -> None:
+    callers = started(stack, control, 3, 50, "/deny", "/allow")
+    settled(callers, "each one's share")
+    control.kill()
     eventually(lambda: passed(callers, 1)[0] == 0, what="shares to run out")
     eventually(lambda: passed(callers, 1)[1] > 1.5 * PASSED, what="everything to pass where that is chosen")
 
@@ -132,6 +137,7 @@ def test_a_restart_of_the_control_service_changes_nothing(stack: ExitStack, cont
     held(callers, 6, least=0.8)
 
 
+@pytest.mark.soak  # `test_quota_replicas` shows the same in one process
 @pytest.mark.consul
 def test_two_replicas_never_give_more_than_the_whole(tmp_path: Path, stack: ExitStack, consul_agent: ConsulAgent) -> None:
     port = stack.enter_context(answering())
@@ -147,6 +153,7 @@ def test_two_replicas_never_give_more_than_the_whole(tmp_path: Path, stack: Exit
     held(callers, 4, least=0.8)
 
 
+@pytest.mark.soak  # likewise
 def test_a_quota_of_a_month_survives_restarts_of_everybody(stack: ExitStack, control: Control) -> None:
     first = started(stack, control, 1, 60, "/month")
     eventually(lambda: sum(caller.second()[0] for caller in first) > 0, what="the first grants")
