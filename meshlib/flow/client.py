@@ -47,7 +47,7 @@ from meshlib.model.call import Call
 from meshlib.model.cluster import Discovery
 from meshlib.model.outcome import Outcome, Reset
 from meshlib.policy.fault import Strike
-from meshlib.policy.hashing import NO_HASH
+from meshlib.policy.hashing import NO_HASH, Hashed
 from meshlib.policy.paths import canonical_text
 from meshlib.policy.rng import Rng
 
@@ -82,10 +82,7 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
         destination.limits.check(call, record)
     upstream = plan.upstreams.get(name)
     if upstream is None or upstream.error:
-        reason = upstream.error if upstream is not None else "it is not configured"
-        raise errors.ClusterNotFound(
-            f"the route's cluster cannot be used: {reason}", authority=call.authority, route=plan.name, cluster=name
-        )
+        raise _unusable(call, plan, name, upstream)
     record.use(upstream)
     cluster = upstream.cluster
     if cluster.discovery is _PASSTHROUGH:
@@ -93,8 +90,7 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
             raise _unalterable(call, plan, name)
         return None
     if upstream.active >= cluster.circuit_breakers.max_requests:
-        upstream.counts.overflow(upstream, call.started, "maxRequests")
-        raise fail(errors.Overflow, overflowing(upstream), record)
+        raise _overflow(call, upstream, record)
     if altered is not None and share is not None:
         altered.apply(call, share)
         record.response_edit = share.response
@@ -104,22 +100,18 @@ def client_flow(call: Call, destination: Destination, record: CallRecord, rng: R
     if upstream.plain:
         served = yield from Tries(call, plan, upstream, record, count=destination.attempt_count_header).run(rng)
     else:
-        served = yield from _hashed_or_hedged(call, plan, upstream, record, rng, count=destination.attempt_count_header)
+        hashed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
+        served = yield from _tries(call, plan, upstream, record, hashed, count=destination.attempt_count_header).run(rng)
+        if hashed.cookies:
+            served.headers = [*served.outcome.headers, *((b"set-cookie", cookie) for cookie in hashed.cookies)]
     if share is not None and share.response is not None:
         served.headers = share.response(served.outcome.headers if served.headers is None else served.headers)
     return served
 
 
-def _hashed_or_hedged(
-    call: Call, plan: Plan, upstream: Upstream, record: CallRecord, rng: Rng, *, count: bool
-) -> Generator[Command, Result, Served]:
-    """The tries of a call whose cluster places it by its hash, may send it to several endpoints at a time, or both."""
-    placed = plan.hasher(call, rng) if upstream.hashes and plan.hasher is not None else NO_HASH
+def _tries(call: Call, plan: Plan, upstream: Upstream, record: CallRecord, hashed: Hashed, *, count: bool) -> Tries:
     tries = Tries if upstream.hedger is None or not may_hedge(call) else HedgedTries
-    served = yield from tries(call, plan, upstream, record, count=count, hash_=placed.value).run(rng)
-    if placed.cookies:
-        served.headers = [*served.outcome.headers, *((b"set-cookie", cookie) for cookie in placed.cookies)]
-    return served
+    return tries(call, plan, upstream, record, count=count, hash_=hashed.value)
 
 
 def _without_upstream(
@@ -148,6 +140,18 @@ def _hold_up(pause: float, call: Call, record: CallRecord) -> Generator[Command,
     if deadline is not None and woken >= deadline:
         raise reset_error(Outcome(woken, reset=Reset.TIMEOUT, sent=False, timeout=call.deadline_name), record, call)
     call.started = woken
+
+
+def _unusable(call: Call, plan: Plan, name: str, upstream: Upstream | None) -> errors.ClusterNotFound:
+    reason = upstream.error if upstream is not None else "it is not configured"
+    return errors.ClusterNotFound(
+        f"the route's cluster cannot be used: {reason}", authority=call.authority, route=plan.name, cluster=name
+    )
+
+
+def _overflow(call: Call, upstream: Upstream, record: CallRecord) -> errors.CallError:
+    upstream.counts.overflow(upstream, call.started, "maxRequests")
+    return fail(errors.Overflow, overflowing(upstream), record)
 
 
 def _unalterable(call: Call, plan: Plan, name: str) -> errors.RouteError:

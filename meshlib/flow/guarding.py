@@ -30,10 +30,10 @@ _REASONS = {
 
 def admit(guards: tuple[Guard, ...], now: float, rng: Rng) -> tuple[Guard, str] | None:
     """None: an attempt may be made at `now`, and is to be settled.  Otherwise who refuses it, and why."""
-    for position, guard in enumerate(guards):
+    for guard in guards:
         reason = guard.admit(now, rng)
         if reason:
-            settle(guards[:position], None, now)
+            settle(guards[: guards.index(guard)], None, now)
             return guard, reason
     return None
 

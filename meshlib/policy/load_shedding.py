@@ -67,7 +67,10 @@ class LoadShedder:
 
     def enter(self, urgency: int, now: float) -> Entered | None:
         """None: there is no place for it."""
-        if self.active >= self.places(urgency):
+        controller, limit = self.controller, self._limit
+        if controller is not None and controller.limit < limit:
+            limit = controller.limit
+        if self.active >= limit * SHARES[urgency]:  # as `places`: what is less than a share is less than its ceiling
             self.shed[urgency] += 1
             self._last = now
             if not self.shedding:
@@ -75,9 +78,9 @@ class LoadShedder:
             return None
         self.active += 1
         self.admitted += 1
-        if self.controller is not None:
-            self.controller.enter(now)
-        return Entered(now, self.controller)
+        if controller is not None:
+            controller.enter(now)
+        return Entered(now, controller)
 
     def leave(self, entered: Entered, now: float, rng: Rng, *, sampled: bool = True) -> None:
         """A request has ended; not `sampled`: how long it took says nothing about the load."""

@@ -71,11 +71,10 @@ def values_of(call: Call, name: bytes) -> Sequence[bytes]:
     headers, filed = call.headers, call.filed
     if filed is None or filed[0] is not headers:
         call.filed = filed = headers, {key.lower(): value for key, value in headers}
-    fields = filed[1]
-    value = fields.get(name)
+    value = filed[1].get(name)
     if value is None:
         return ()
-    return (value.strip(b" \t"),) if len(fields) == len(headers) else header_values(headers, name)
+    return (value.strip(b" \t"),) if len(filed[1]) == len(headers) else header_values(headers, name)
 
 
 def _pseudo(name: str) -> Callable[[Call], Sequence[bytes]] | None:
@@ -172,6 +171,9 @@ def all_of(tests: Sequence[CallTest]) -> CallTest | None:
     if len(tests) == 2:
         first, second = tests
         return lambda call: first(call) and second(call)
+    if len(tests) == 3:
+        first, second, third = tests
+        return lambda call: first(call) and second(call) and third(call)
     frozen = tuple(tests)
 
     def every(call: Call) -> bool:

@@ -37,6 +37,10 @@ class Counter(Protocol):
         """A request does not, because of this limit."""
         ...
 
+    def change(self, limit: RateLimit, now: float) -> None:
+        """Another size from now on, of what is counted by the same keys: nobody gets a full bucket for that."""
+        ...
+
 
 class Shared(Protocol):
     """Makes counters for limits that hold for all processes together."""
@@ -56,6 +60,9 @@ class _Local:
 
     def refuse(self, key: Key, now: float) -> None:
         """Nobody is told."""
+
+    def change(self, limit: RateLimit, now: float) -> None:
+        self.buckets.resize(_size(limit), limit.max_buckets, now)
 
 
 def _size(limit: RateLimit) -> TokenBucket:
@@ -265,7 +272,7 @@ def _compile_match(limit: RateLimit) -> Callable[[Limited], bool] | None:
     matches = Router(VirtualHost(limit.name, ("*",), routes)).match
 
     def applies(request: Limited) -> bool:
-        call = request.call
+        call = request.as_call()
         if matches(call, _NO_RNG) >= 0:
             return True
         if not request.paths:

@@ -35,10 +35,10 @@ KeyOf = Callable[["Limited"], Key]
 class Limited:
     """A request as limits see it: one that this process serves, or one that it is about to make.
 
-    `call`: what matches are evaluated on; `paths`: further readings of its path; `path`: to be counted by, if not empty.
+    `paths`: further readings of its path; `path`: to be counted by, if not empty.
     """
 
-    __slots__ = ("call", "route", "service")
+    __slots__ = ("_call", "route", "service")
 
     paths: tuple[str, ...] = ()
     path = ""
@@ -46,8 +46,8 @@ class Limited:
     claims: Mapping[str, object] | None = None
     remote_address = ""
 
-    def __init__(self, call: Call, service: str, route: str) -> None:
-        self.call = call
+    def __init__(self, call: Call | None, service: str = "", route: str = "") -> None:
+        self._call = call
         self.service = service
         self.route = route
 
@@ -59,17 +59,12 @@ class Limited:
     @staticmethod
     def served(inspection: Inspection) -> Limited:
         """A request that has come this far in the server's flow."""
-        request = inspection.request
-        call = Call(
-            request.method, inspection.authority, inspection.target.decode("ascii"), request.headers, host=inspection.host
-        )
-        call.filed = request.headers, request.fields
-        made = _Served(call, inspection)
+        made = _Served(inspection)
         readings = inspection.readings
         if readings is not None:
             made.paths = (*readings.paths, readings.decoded)
             made.path = readings.decoded
-        connection = request.connection
+        connection = inspection.request.connection
         made.caller = connection.peer.id if connection.peer is not None else None
         made.claims = inspection.claims if inspection.metadata else None
         made.remote_address = inspection.remote_address or connection.remote_address
@@ -77,20 +72,32 @@ class Limited:
 
     def headers(self, name: bytes) -> Sequence[bytes]:
         """All values, as the application or the next hop gets them."""
-        return values_of(self.call, name)
+        return values_of(self.as_call(), name)
+
+    def as_call(self) -> Call:
+        """What matches are evaluated on."""
+        assert self._call is not None
+        return self._call
 
 
 class _Served(Limited):
     __slots__ = ("caller", "claims", "inspection", "path", "paths", "remote_address")
 
-    def __init__(self, call: Call, inspection: Inspection) -> None:
-        super().__init__(call, "", "")
+    def __init__(self, inspection: Inspection) -> None:
+        super().__init__(None)
         self.inspection = inspection
         self.paths = ()
         self.path = ""
 
     def headers(self, name: bytes) -> Sequence[bytes]:
         return header_values(self.inspection, name)
+
+    def as_call(self) -> Call:
+        if self._call is None:  # most limits look at nothing of it
+            found, request = self.inspection, self.inspection.request
+            self._call = Call(request.method, found.authority, found.target.decode("ascii"), request.headers, host=found.host)
+            self._call.filed = request.headers, request.fields
+        return self._call
 
 
 def compile_key(by: Sequence[Descriptor]) -> KeyOf:
@@ -123,7 +130,8 @@ def _header(values: Sequence[bytes], name: bytes) -> str:
         return MISSING
     if len(values) > 1 or (b"," in values[0] and name not in _COMMAS):
         return SEVERAL
-    return _short("=" + values[0].strip().decode("latin-1").lower())
+    value = "=" + values[0].strip().decode("latin-1").lower()
+    return value if len(value) <= _LONGEST else _short(value)
 
 
 def _claim(claims: Mapping[str, object] | None, path: Sequence[str]) -> str:
@@ -137,7 +145,7 @@ def _claim(claims: Mapping[str, object] | None, path: Sequence[str]) -> str:
 
 
 def _path(request: Limited) -> str:
-    path = request.path or request.call.path.partition("?")[0]
+    path = request.path or request.as_call().path.partition("?")[0]
     return _short(path.lower())
 
 
@@ -170,7 +178,7 @@ def _short(value: str) -> str:
 _ATTRIBUTES: Mapping[Attribute, Callable[[Limited], str]] = {
     Attribute.SERVICE: lambda request: request.service,
     Attribute.ROUTE: lambda request: request.route,
-    Attribute.METHOD: lambda request: _short(request.call.method),
+    Attribute.METHOD: lambda request: _short(request.as_call().method),
     Attribute.PATH: _path,
     Attribute.CALLER: _caller,
     Attribute.CALLER_NAMESPACE: _namespace,

@@ -34,7 +34,7 @@ class Standing(NamedTuple):
 class TokenBuckets:
     """Times are monotonic seconds.  Not thread-safe: the owner's lock is around every call."""
 
-    __slots__ = ("_by_time", "_full_at", "_max", "_most", "_shared_full_at", "_step", "_window", "overflowed", "size")
+    __slots__ = ("_by_time", "_full_at", "_max", "_most", "_shared_full_at", "_slack", "_step", "_window", "overflowed", "size")
 
     def __init__(self, size: TokenBucket, max_buckets: int) -> None:
         self.overflowed = 0  # requests with a key beyond max_buckets
@@ -56,7 +56,7 @@ class TokenBuckets:
         behind = full_at - now if full_at > now else 0.0  # seconds until the key's bucket is full
         room = self._window - behind
         wait = self._step - room
-        if wait <= self._step * _ROUNDING:
+        if wait <= self._slack:
             return Standing(0.0, int(room / self._step + _ROUNDING), behind)
         return Standing(wait, 0, wait)
 
@@ -90,6 +90,7 @@ class TokenBuckets:
     def _measure(self, size: TokenBucket) -> None:
         self.size = size
         self._step = size.interval / size.tokens
+        self._slack = self._step * _ROUNDING
         self._window = size.burst * self._step
 
     def _has_room(self, now: float) -> bool:
