@@ -61,7 +61,7 @@ class Flapped:
 
 
 def flap(lab: MeshLab, fault: Fault, *rules: str) -> Flapped:
-    """One of five instances is down for 3 of every 6 seconds, for 90 of them, at 10 calls a second."""
+    """One of five instances is down for 3 of every 6 seconds, for a minute of 10 calls a second."""
     lab.service("shop", instances=5)
     lab.apply(*rules)
     client, found, began = lab.async_client("web"), Flapped(Counter(), Counter(), 0), lab.clock.now
@@ -84,7 +84,7 @@ def flap(lab: MeshLab, fault: Fault, *rules: str) -> Flapped:
 
     async def run() -> None:
         toggles = asyncio.create_task(toggling())
-        assert set(await at_rate(send, 10.0, 90.0)) == {None}
+        assert set(await at_rate(send, 10.0, 60.0)) == {None}
         toggles.cancel()
 
     lab.run(run())
@@ -95,7 +95,7 @@ def flap(lab: MeshLab, fault: Fault, *rules: str) -> Flapped:
 def test_f17_a_flapping_endpoint_costs_no_call_with_a_retry(mesh_lab: MeshLab, fault: Fault) -> None:
     found = flap(mesh_lab, fault, DETECTION % {"more": ""}, RETRIES % {"host": "shop", "attempts": 1})
     assert found.failed.total() == 0
-    assert 0 < found.wasted.total() <= 30, "without detection it would be 90"
+    assert 0 < found.wasted.total() <= 25, "without detection it would be 60"
     assert found.most_ejected <= 1
 
 
@@ -108,7 +108,7 @@ def test_f17_without_retries_there_are_a_few_errors_for_each_time_that_it_is_lef
 
 def test_f17_without_detection_it_goes_on_as_it_began(mesh_lab: MeshLab) -> None:
     """The control."""
-    assert flap(mesh_lab, Status(503)).failed.total() > 60
+    assert flap(mesh_lab, Status(503)).failed.total() > 40
 
 
 # --- F21
@@ -217,7 +217,7 @@ def chain(lab: MeshLab, *, attempts: int, rate: float, seconds: float, latency: 
 
 
 @pytest.mark.parametrize(
-    ("rate", "seconds", "latency"), [(10.0, 25.0, 0.005), (200.0, 1.5, 0.005), (200.0, 1.5, 0.2)], ids=["few", "quick", "slow"]
+    ("rate", "seconds", "latency"), [(10.0, 20.0, 0.005), (200.0, 1.0, 0.005), (200.0, 1.2, 0.2)], ids=["few", "quick", "slow"]
 )
 def test_f22_no_retry_storm_in_a_chain_whose_leaf_fails(mesh_lab: MeshLab, rate: float, seconds: float, latency: float) -> None:
     """However much is under way; with Istio's budgets, which are none, it would be 27."""
@@ -269,7 +269,7 @@ def test_f22_a_failure_of_ones_own_is_tried_again_by_the_hop_above(mesh_lab: Mes
 # --- F41
 
 
-def shares(lab: MeshLab, of: set[str], calls: int = 1000) -> float:
+def shares(lab: MeshLab, of: set[str], calls: int = 700) -> float:
     """The share of calls that these instances answered."""
     mesh = lab.mesh("web")
     answered = Counter(mesh.request("GET", "http://shop/").json()["instance"] for _ in range(calls))
