@@ -87,7 +87,7 @@ def virtual_host(world: World, scope: Scope, host: str, port: int) -> route_pb2.
     if not routes:
         routes = [_default_route(world, scope, ClusterName(port, "", host), retried=is_http(found))]
     aliases = world.services.aliases(service, scope.namespace)
-    return _virtual_host(with_port(host, port), _domains(aliases, port, scope, bare=port == UNREGISTERED_PORT), routes)
+    return _virtual_host(with_port(host, port), _domains(aliases, port, scope, bare=_is_bare(scope, port)), routes)
 
 
 def outside_host(world: World, scope: Scope) -> route_pb2.VirtualHost:
@@ -146,6 +146,11 @@ def _domains(aliases: tuple[str, ...], port: int, scope: Scope, *, bare: bool) -
         if scope.flavour != "meshlib":
             domains[with_port(alias, port)] = None
     return list(domains)
+
+
+def _is_bare(scope: Scope, port: int) -> bool:
+    """A Host header without a port means 80.  Where each host and port has routes of its own, it can mean nothing else."""
+    return port == UNREGISTERED_PORT or scope.flavour == "grpc"
 
 
 def _unregistered(world: World, scope: Scope) -> Iterator[str]:
