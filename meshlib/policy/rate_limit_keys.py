@@ -42,9 +42,6 @@ class Limited:
 
     paths: tuple[str, ...] = ()
     path = ""
-    caller: SpiffeId | None = None
-    claims: Mapping[str, object] | None = None
-    remote_address = ""
 
     def __init__(self, call: Call | None, service: str = "", route: str = "") -> None:
         self._call = call
@@ -64,11 +61,22 @@ class Limited:
         if readings is not None:
             made.paths = (*readings.paths, readings.decoded)
             made.path = readings.decoded
-        connection = inspection.request.connection
-        made.caller = connection.peer.id if connection.peer is not None else None
-        made.claims = inspection.claims if inspection.metadata else None
-        made.remote_address = inspection.remote_address or connection.remote_address
         return made
+
+    @property
+    def caller(self) -> SpiffeId | None:
+        """Of a served request: what the connection's other end has proved."""
+        return None
+
+    @property
+    def claims(self) -> Mapping[str, object] | None:
+        """Of a served request: those of its token, verified."""
+        return None
+
+    @property
+    def remote_address(self) -> str:
+        """Of a served request: the client's, as far as its proxies are trusted."""
+        return ""
 
     def headers(self, name: bytes) -> Sequence[bytes]:
         """All values, as the application or the next hop gets them."""
@@ -81,7 +89,7 @@ class Limited:
 
 
 class _Served(Limited):
-    __slots__ = ("caller", "claims", "inspection", "path", "paths", "remote_address")
+    __slots__ = ("inspection", "path", "paths")
 
     def __init__(self, inspection: Inspection) -> None:
         super().__init__(None)
@@ -91,6 +99,19 @@ class _Served(Limited):
 
     def headers(self, name: bytes) -> Sequence[bytes]:
         return header_values(self.inspection, name)
+
+    @property
+    def caller(self) -> SpiffeId | None:
+        peer = self.inspection.request.connection.peer
+        return peer.id if peer is not None else None
+
+    @property
+    def claims(self) -> Mapping[str, object] | None:
+        return self.inspection.claims if self.inspection.metadata else None
+
+    @property
+    def remote_address(self) -> str:
+        return self.inspection.remote_address or self.inspection.request.connection.remote_address
 
     def as_call(self) -> Call:
         if self._call is None:  # most limits look at nothing of it
@@ -150,11 +171,13 @@ def _path(request: Limited) -> str:
 
 
 def _caller(request: Limited) -> str:
-    return str(request.caller) if request.caller is not None else MISSING
+    caller = request.caller
+    return str(caller) if caller is not None else MISSING
 
 
 def _namespace(request: Limited) -> str:
-    return f"{request.caller.trust_domain}/{request.caller.namespace}" if request.caller is not None else MISSING
+    caller = request.caller
+    return f"{caller.trust_domain}/{caller.namespace}" if caller is not None else MISSING
 
 
 def _address(request: Limited) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from meshlib.model.call import Call
 from meshlib.model.route import HeaderMatch, PathMatch, QueryMatch, StringMatch
-from meshlib.policy.matching import compile_header, compile_query, compile_string, is_grpc
+from meshlib.policy.matching import compile_header, compile_query, compile_string, is_grpc, values_of
 from meshlib.policy.routing import compile_path
 
 
@@ -56,6 +56,21 @@ EXACT_ABC = StringMatch("exact", "abc")
 )
 def test_headers(headers: list[tuple[str, str]], match: HeaderMatch, expected: bool) -> None:
     assert compile_header(match)(call("/", *headers)) is expected
+
+
+def test_headers_that_are_replaced_are_filed_anew() -> None:
+    found = call("/", ("X-T", " a"), ("x-u", "1"), ("x-u", "2"))
+    assert list(values_of(found, b"x-t")) == [b"a"]
+    assert list(values_of(found, b"x-u")) == [b"1", b"2"]
+    found.headers = [(b"x-t", b"b")]
+    assert list(values_of(found, b"x-t")) == [b"b"]
+    assert not values_of(found, b"x-u")
+
+
+def test_a_regex_answers_alike_whether_it_remembers_or_not() -> None:
+    test = compile_string(StringMatch("regex", "a+"))
+    for value, expected in ((b"aa", True), (b"ab", False), (b"a" * 1000, True), (b"a" * 1000 + b"b", False)):
+        assert [test(value), test(value)] == [expected, expected]
 
 
 def test_a_regex_sees_bytes_that_are_not_utf8() -> None:
