@@ -39,8 +39,8 @@ class QuotaBucket:
     """One bucket of one shared limit."""
 
     __slots__ = (
-        "allowed", "assigned", "begun", "denied", "due", "expires", "granted", "held", "id", "keep", "low", "meter", "reported",
-        "strategy", "used", "used_at",
+        "abandoned", "allowed", "assigned", "begun", "denied", "due", "expires", "granted", "held", "id", "keep", "low",
+        "meter", "reported", "strategy", "used", "used_at",
     )  # fmt: skip
 
     def __init__(self, identity: BucketId, now: float) -> None:
@@ -59,7 +59,13 @@ class QuotaBucket:
         self.used = 0  # ... and how many have
         self.low = 0  # when so many are left, more is asked for
         self.due = False  # to be reported at once
+        self.abandoned = False  # not to be reported before the next request
         self.keep = 0.0
+
+    def count_anew(self) -> None:
+        """Of a quota: whoever grants from now on begins with what is left."""
+        self.granted = max(self.granted - self.used, 0)
+        self.used = 0
 
 
 class Shares(NamedTuple):
@@ -83,9 +89,9 @@ class SharedLimit:
         self.overflowed = 0
         self.told = Throttle()
         self._answered = -inf  # until when some bucket of this limit has an assignment: somebody gives them out
-        self._whole = limit.bucket or TokenBucket(1, 1.0, max(limit.quota.requests // _BEFORE_GRANT, 1) if limit.quota else 1)
+        self._whole = _whole(limit)
         self._others = TokenBuckets(self._whole, 0)  # one bucket for the keys beyond max_buckets
-        self._idle = max(IDLE, self._whole.burst / self._whole.per_second) if limit.quota is None else 3600.0
+        self._idle = _idle(limit)
 
     def standing(self, key: Key, now: float) -> Standing:
         bucket = self.buckets.get(key)
@@ -93,6 +99,9 @@ class SharedLimit:
             if len(self.buckets) >= self.limit.max_buckets:
                 return self._others.standing(key, now)
             bucket = self.buckets[key] = self._begin(key, now)
+            self._wake()
+        elif bucket.abandoned:
+            bucket.abandoned, bucket.begun, bucket.expires = False, now, now
             self._wake()
         return self._standing(bucket, now)
 
@@ -117,6 +126,18 @@ class SharedLimit:
             bucket.denied += 1
             bucket.used_at = now
 
+    def change(self, limit: RateLimit, now: float) -> None:
+        """What each bucket has left stays with it in proportion; shares follow the whole until there are new ones."""
+        before, self._whole = self._whole, _whole(limit)
+        self.limit, self._idle = limit, _idle(limit)
+        self._others.resize(self._whole, 0, now)
+        scale, burst = self._whole.per_second / before.per_second, self._whole.burst / before.burst
+        for bucket in self.buckets.values():
+            bucket.keep = limit.fallback.after
+            if bucket.meter is not None:
+                size = bucket.meter.size
+                bucket.meter.resize(TokenBucket(size.tokens, size.interval / scale, max(int(size.burst * burst), 1)), 1, now)
+
     def shares(self, now: float) -> Shares:
         """What this process has of the limit now."""
         held = [bucket for bucket in self.buckets.values() if bucket.assigned and now < bucket.expires + bucket.keep]
@@ -134,6 +155,8 @@ class SharedLimit:
             if now - bucket.used_at > self._idle:
                 del self.buckets[key]
                 continue
+            if bucket.abandoned:
+                continue
             since = bucket.reported
             if since is not None and not bucket.due and not everything and now - since < REPORT_INTERVAL:
                 continue
@@ -149,9 +172,8 @@ class SharedLimit:
             bucket.reported = None
             bucket.begun = now
             if self.limit.quota is not None:
-                bucket.granted = max(bucket.granted - bucket.used, 0)
-                bucket.used = 0
                 bucket.held = 1.0 if bucket.assigned else 0.0
+                bucket.count_anew()
             elif isinstance(bucket.strategy, TokenBucket) and not self._has_left(bucket, now):
                 bucket.held = bucket.strategy.per_second
 
@@ -171,6 +193,18 @@ class SharedLimit:
             bucket.meter = TokenBuckets(strategy, 1)
         else:
             bucket.meter.resize(strategy, 1, now)
+
+    def abandon(self, bucket: QuotaBucket) -> None:
+        """Its assignment is void; it is reported again with the next request.  What it has left is all that it has until then:
+        a limit that is changed is abandoned for all, and nobody is to have a full bucket for that.
+        """
+        bucket.assigned, bucket.abandoned, bucket.reported, bucket.strategy = False, True, None, None
+        bucket.held = 0.0
+        if self.limit.quota is not None:
+            bucket.held = 1.0  # what it has was charged
+            bucket.count_anew()
+        elif bucket.meter is None:
+            bucket.meter = TokenBuckets(self._whole, 1)
 
     # --- one bucket
 
@@ -204,6 +238,15 @@ class SharedLimit:
     def _granted(self, bucket: QuotaBucket, now: float) -> Standing:
         left = bucket.granted - bucket.used
         return Standing(0.0, left, _ASK_AGAIN) if left > 0 else _SHUT
+
+
+def _whole(limit: RateLimit) -> TokenBucket:
+    """What a process has before its first share; of a quota: a small part of it, once."""
+    return limit.bucket or TokenBucket(1, 1.0, max(limit.quota.requests // _BEFORE_GRANT, 1) if limit.quota else 1)
+
+
+def _idle(limit: RateLimit) -> float:
+    return max(IDLE, limit.bucket.burst / limit.bucket.per_second) if limit.bucket is not None else 3600.0
 
 
 _FREE = Standing(0.0, _UNBOUNDED, 0.0)
@@ -249,14 +292,14 @@ class SharedLimits:
 
     def apply(self, actions: Iterable[Assignment | Abandon], now: float) -> None:
         """In their order.  What is not known here is passed over, as in Envoy."""
-        known = {bucket.id: (limit, key, bucket) for limit in self.all for key, bucket in limit.buckets.items()}
+        known = {bucket.id: (limit, bucket) for limit in self.all for bucket in limit.buckets.values()}
         for action in actions:
             found = known.get(action.id)
             if found is None:
                 continue
-            limit, key, bucket = found
+            limit, bucket = found
             if isinstance(action, Abandon):
-                limit.buckets.pop(key, None)
+                limit.abandon(bucket)
                 self._tell("quota.abandoned", limit, now)
             else:
                 before = bucket.strategy

@@ -137,14 +137,12 @@ class Limiters:
         return limiter
 
     def _change(self, limiter: Limiter, limit: RateLimit, now: float) -> None:
-        counter, before = limiter.counter, limiter.limit
+        before = limiter.limit
         limiter.follow(limit)
         if before.by != limit.by or before.shared != limit.shared or before.quota != limit.quota:
             limiter.counter = self._counter(limiter.policy, limit, now)  # other keys: nothing of before means anything
-        elif isinstance(counter, _Local):
-            counter.buckets.resize(_size(limit), limit.max_buckets, now)
         else:
-            limiter.counter = self._counter(limiter.policy, limit, now)  # its share is asked for anew
+            limiter.counter.change(limit, now)
 
     def _counter(self, policy: str, limit: RateLimit, now: float) -> Counter:
         if limit.shared and self._shared is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from meshlib.model.rate_limit import (
@@ -133,15 +135,42 @@ def test_an_assignment_without_a_time_to_live_does_not_expire() -> None:
     assert scene.ask(1e6, 20) == 2
 
 
-def test_an_abandoned_bucket_is_begun_anew() -> None:
+def test_an_abandoned_bucket_is_reported_again_with_the_next_request_and_not_full_for_that() -> None:
     scene = Scene()
     scene.ask(0.0, 20)
     scene.limits.reports(0.0)
-    scene.limits.apply([Abandon(scene.limit.buckets["GET",].id)], 0.0)
-    assert not scene.limit.buckets
-    scene.ask(0.1)
-    assert scene.woken == 2
-    assert len(scene.limits.reports(0.1)) == 1
+    for now in (1.0, 2.0):
+        scene.assign(now, TokenBucket(4, 1.0, 4))
+        scene.ask(now, 20)
+        scene.limits.apply([Abandon(scene.limit.buckets["GET",].id)], now)
+        assert scene.limits.reports(now + 0.1) == []  # or it would be abandoned again at once, for ever
+        assert scene.limit.shares(now).unassigned == 1
+        assert scene.ask(now + 0.25, 20) == 1
+        assert len(scene.limits.reports(now + 0.25)) == 1
+    assert scene.woken == 3
+
+
+def test_an_abandoned_quota_is_no_new_one() -> None:
+    scene = Scene(quota=5000)
+    assert scene.ask(0.0, 20) == 5
+    for now in (1.0, 2.0):
+        scene.limits.apply([Abandon(scene.limit.buckets["GET",].id)], now)
+        assert scene.ask(now, 20) == 0
+        assert scene.limits.reports(now)[0].held == 1.0
+        scene.assign(now, TokenBucket(1, 1e6, 7))
+        assert scene.ask(now, 20) == 7
+
+
+@pytest.mark.parametrize(("tokens", "passed"), [(20, 2), (5, 0)])
+def test_another_size_fills_no_bucket(tokens: int, passed: int) -> None:
+    """In proportion: of 10 there were 1 left, of 20 that is 2."""
+    scene = Scene()
+    scene.ask(0.0, 20)
+    scene.assign(0.0, TokenBucket(10, 1.0, 10))
+    limit = replace(scene.limit.limit, bucket=TokenBucket(tokens, 1.0, tokens))
+    scene.limit.change(limit, 0.1)
+    assert scene.ask(0.1, 50) == passed
+    assert scene.ask(10.0, 50) == tokens
 
 
 def test_actions_for_buckets_that_are_not_there_are_passed_over() -> None:
