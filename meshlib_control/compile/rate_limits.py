@@ -34,11 +34,13 @@ class RateLimitPolicies:
         self._of_workloads: list[ConfigResource] = []
         self._of_calls: list[tuple[str, ConfigResource]] = []  # with the full name of the host
         self._by_name: dict[str, ConfigResource] = {}
+        self._hosts: dict[str, str] = {}  # full names, by the names of the policies
         for resource in resources:
             spec: RateLimitPolicy = resource.spec
             self._by_name[policy_name(resource)] = resource
             if spec.host is not None:
-                self._of_calls.append((resolve(spec.host, resource.key.namespace), resource))
+                self._hosts[policy_name(resource)] = host = resolve(spec.host, resource.key.namespace)
+                self._of_calls.append((host, resource))
             else:
                 self._of_workloads.append(resource)
         self.selector_keys = frozenset(key for resource in self._of_workloads for key in _selector(resource.spec)) | frozenset(
@@ -73,15 +75,22 @@ class RateLimitPolicies:
             and (pattern == host or matches(pattern, host))
         ]
 
-    def find(self, name: str, namespace: str) -> tuple[ConfigResource, RateLimitPolicy] | None:
-        """The policy of this name (``namespace/name``), if it may hold for a process of `namespace`, whatever its labels."""
+    def find(
+        self, name: str, namespace: str, owner_of: Callable[[str], str | None]
+    ) -> tuple[ConfigResource, RateLimitPolicy] | None:
+        """The policy of this name (``namespace/name``), if it may hold for a process of `namespace`, whatever its labels.
+
+        `owner_of`: the namespace of the service of a host, as `for_calls` has it.
+        """
         resource = self._by_name.get(name)
         if resource is None:
             return None
         spec: RateLimitPolicy = resource.spec
         owner = resource.key.namespace
         if spec.host is not None:
-            seen = is_exported(spec.export_to or EVERYBODY, owner, namespace)
+            host = self._hosts[name]
+            own = owner in (self._root, namespace) or host.startswith("*") or owner_of(host) == owner
+            seen = own and is_exported(spec.export_to or EVERYBODY, owner, namespace)
         else:
             seen = owner in (self._root, namespace)
         return (resource, spec) if seen else None
@@ -89,9 +98,7 @@ class RateLimitPolicies:
     def concerning(self, hosts: frozenset[str], namespace: str) -> frozenset[str]:
         """Names of the policies of calls to these hosts, and of what workloads of the namespace serve."""
         calls = (
-            resource
-            for pattern, resource in self._of_calls
-            if any(pattern == host or matches(pattern, host) for host in hosts)
+            resource for pattern, resource in self._of_calls if any(pattern == host or matches(pattern, host) for host in hosts)
         )
         served = (resource for resource in self._of_workloads if resource.key.namespace in (self._root, namespace))
         return frozenset(policy_name(resource) for resource in (*calls, *served))

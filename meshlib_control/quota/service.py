@@ -225,7 +225,13 @@ class QuotaService:
 
     def _limit(self, bucket: BucketId, namespace: str) -> RateLimit | None:
         parts = dict(bucket)
-        found = self._world().rate_limits.find(parts.pop(POLICY_NAME, ""), namespace)
+        world = self._world()
+
+        def owner_of(host: str) -> str | None:
+            service = world.services.find(host, namespace)
+            return service.namespace if service is not None else None
+
+        found = world.rate_limits.find(parts.pop(POLICY_NAME, ""), namespace, owner_of)
         name = parts.pop(LIMIT_NAME, "")
         if found is None or any(len(value) > MAX_TEXT for value in parts.values()):
             return None

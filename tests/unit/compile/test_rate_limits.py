@@ -80,6 +80,9 @@ def test_calls_are_limited_by_the_root_the_owner_and_the_caller_and_by_nobody_el
         ("default/private", "shop", False),
         ("default/private", "default", True),
         ("default/nothing", "default", False),
+        ("elsewhere/stranger", "elsewhere", True),
+        ("elsewhere/stranger", "shop", False),
+        ("elsewhere/stranger", "default", False),
     ],
 )
 def test_only_policies_that_may_hold_for_a_workload_have_buckets_for_it(name: str, namespace: str, seen: bool) -> None:
@@ -88,5 +91,7 @@ def test_only_policies_that_may_hold_for_a_workload_have_buckets_for_it(name: st
         policy("root", "selector: {}", "istio-system"),
         policy("calls", "host: reviews"),
         policy("private", "host: reviews, exportTo: ['.']"),
+        policy("stranger", "host: reviews.default.svc.cluster.local", "elsewhere"),
     )
-    assert (found.rate_limits.find(name, namespace) is not None) is seen
+    owners = {"reviews.default.svc.cluster.local": "default"}
+    assert (found.rate_limits.find(name, namespace, owners.get) is not None) is seen
