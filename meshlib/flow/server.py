@@ -22,7 +22,7 @@ from collections.abc import Generator
 
 from meshlib.flow.admission import OVERFLOW, Admission, Wait, waiting
 from meshlib.flow.inbound import NO_POLICY, InboundPlan, Question
-from meshlib.flow.shedding import Shedding, Stay
+from meshlib.flow.shedding import Stay
 from meshlib.model.inbound import Inspection, Refusal, RequestContext, ServerRequest
 from meshlib.model.listener import MtlsMode
 from meshlib.policy.canonical import canonicalize
@@ -84,27 +84,20 @@ def server_flow(request: ServerRequest, now: float, plan: InboundPlan = NO_POLIC
         context.claims = inspection.claims
     context.path = inspection.path
     if plan.shedding is not None:
-        return (yield from _sheltered(plan.shedding, plan.admission, context, inspection, now))
+        stay = plan.shedding.enter(inspection)
+        if isinstance(stay, Refusal):  # too much to do for a request of this urgency
+            return stay
+        try:
+            if plan.admission is not None:
+                return (yield from _limited(plan.admission, context, inspection, now, stay))
+            yield Handle(context, inspection, stay)
+            return None
+        finally:
+            stay.end()
     if plan.admission is not None:
         return (yield from _limited(plan.admission, context, inspection, now))
     yield Handle(context, inspection)
     return None
-
-
-def _sheltered(
-    shedding: Shedding, admission: Admission | None, context: RequestContext, inspection: Inspection, now: float
-) -> ServerFlow:
-    """The application, unless it has too much to do for a request of this urgency."""
-    stay = shedding.enter(inspection)
-    if isinstance(stay, Refusal):
-        return stay
-    try:
-        if admission is not None:
-            return (yield from _limited(admission, context, inspection, now, stay))
-        yield Handle(context, inspection, stay)
-        return None
-    finally:
-        stay.end()
 
 
 def _limited(
