@@ -73,7 +73,7 @@ def leaving(send: Send, stay: Stay) -> Send:
 
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] in _ANSWERS:
-            stay.end()
+            stay.end(sampled=message["type"] != "websocket.accept")  # how soon that is says nothing about requests
         return send(message)
 
     return sending

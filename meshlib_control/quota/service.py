@@ -45,6 +45,9 @@ ROUND = 1.0
 PAUSE = 0.02
 """Seconds between two looks: reports that come together are answered together."""
 
+REST = 4.0
+"""How many times as long as a look took the next one waits: many processes, or a slow store, leave time for all else."""
+
 MAX_TEXT = 160
 """Characters of one part of a bucket's name; processes keep theirs shorter."""
 
@@ -250,8 +253,9 @@ class QuotaService:
             except TimeoutError:
                 pass
             self._dirty.clear()
+            began = self._clock()
             await self._round()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(min(max(PAUSE, REST * (self._clock() - began)), ROUND))
 
     async def _round(self) -> None:
         """Settle with the other replicas, then tell each stream what is new for it."""

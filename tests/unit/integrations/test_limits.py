@@ -11,6 +11,7 @@ from wsgiref.util import setup_testing_defaults
 from meshlib import Mesh
 from meshlib.model.inbound_limits import InboundLimits
 from meshlib.model.listener import InboundListener
+from meshlib.model.resilience import AdaptiveConcurrency, ServerResilience
 from meshlib.testing import StaticControl, snapshot
 from meshlib_integrations import asgi, wsgi
 
@@ -102,4 +103,41 @@ def test_wsgi_requests_wait_for_a_place() -> None:
         thread.join()
     assert statuses[0].startswith("503")
     assert statuses[1:] == ["200 OK", "200 OK"]
+    mesh.close()
+
+
+async def test_how_soon_a_web_socket_is_accepted_is_no_latency_of_requests() -> None:
+    """It would make every request look slow."""
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        kind = "websocket.accept" if scope["type"] == "websocket" else "http.response.start"
+        await send({"type": kind, "status": 200, "headers": []})
+
+    resilience = ServerResilience("default/p", adaptive_concurrency=AdaptiveConcurrency(min_rtt_requests=1))
+    listener = InboundListener("inbound", PORT, resilience=resilience)
+    mesh = Mesh(control=StaticControl(snapshot(inbound=[listener])), service="tests")
+    mesh.start()
+    middleware = asgi.MeshMiddleware(app, mesh)
+
+    async def nothing(message: Message | None = None) -> Any:
+        return {"type": "http.disconnect"}
+
+    async def request(kind: str) -> None:
+        scope = {
+            "type": kind,
+            "method": "GET",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "headers": [(b"host", b"a")],
+        }
+        await middleware({**scope, "server": ("127.0.0.1", PORT)}, nothing, nothing)
+
+    shedder = mesh._running()._enforcement.shedding[PORT].shedder
+    assert shedder.controller is not None
+    for _ in range(3):
+        await request("websocket")
+    assert (shedder.admitted, shedder.active, shedder.controller.min_rtt) == (3, 0, 0.0)
+    await request("http")
+    assert shedder.controller.min_rtt > 0
     mesh.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -44,13 +45,18 @@ TENANT = bucket(**{"0:header:x-tenant": "=a"})
 
 
 class FlakyStore(MemoryStore):
-    """Away while `away` is set."""
+    """Away while `away` is set; a read takes `slow` seconds."""
 
     away = False
+    slow = 0.0
+    reads = 0
 
     async def get(self, key: str) -> Entry | None:
+        self.reads += 1
         if self.away:
             raise StoreError("the store is away")
+        if self.slow:
+            await asyncio.sleep(self.slow)
         return await super().get(key)
 
 
@@ -224,3 +230,15 @@ async def test_a_limit_that_cannot_be_settled_keeps_no_other_from_it(scene: Scen
     await report(stream, TENANT)
     assert [action.id for action in await answer(stream)] == [TENANT]
     assert "default/p/day" in scene.service.problems[0]
+
+
+async def test_a_storm_of_reports_is_no_storm_of_reads_of_a_slow_store(scene: Scene) -> None:
+    stream = scene.stream()
+    await report(stream, TENANT)
+    await answer(stream)
+    scene.store.slow, scene.store.reads = 0.05, 0
+    began = time.monotonic()
+    for _ in range(100):
+        await report(stream, TENANT)
+        await asyncio.sleep(0.01)
+    assert 0 < scene.store.reads <= (time.monotonic() - began) / (5 * 0.05) + 2
