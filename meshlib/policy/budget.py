@@ -39,8 +39,8 @@ def within_share(breakers: CircuitBreakers, active_requests: int, active_retries
 class FloorCredit:
     """Retries that may be made within `min_retry_concurrency` of one cluster.
 
-    Attempts that went well earn them, just so many that each failure can be tried again while the
-    budget's percentage of all attempts fails.  When everything fails, hardly any are left after the first `FLOOR_RETRIES` for each place of the floor.
+    Attempts that went well earn them, just so many that each failure can be tried again while the budget's percentage of all
+    attempts fails.  When everything fails, hardly any are left after the first `FLOOR_RETRIES` for each place of the floor.
     Nothing is counted while all goes well: successes are what was attempted and did not fail since somebody last asked.
     """
 
