@@ -26,7 +26,7 @@ example: $(VENV)/.dev ## Run one of examples/: make example NAME=canary
 	@$(bin)/python -m examples.$(NAME) $(ARGS)
 
 test: $(VENV)/.dev tools ## All tests, with real servers, Consul, Envoy and nginx.
-	MESHLIB_REQUIRE_TOOLS=$${MESHLIB_REQUIRE_TOOLS-1} $(bin)/pytest $(ARGS)
+	MESHLIB_REQUIRE_TOOLS=$${MESHLIB_REQUIRE_TOOLS-1} $(bin)/pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Style, format, types and layers.
 	$(bin)/ruff check .

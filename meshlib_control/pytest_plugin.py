@@ -26,8 +26,8 @@ def mesh_lab(request: pytest.FixtureRequest) -> Iterator[MeshLab]:
         from meshlib_control.lab import MeshLab
     except ModuleNotFoundError as error:
         pytest.fail(
-            f"mesh_lab needs {error.name}, which is not installed here: it comes with meshlib's extra `control`; from a checkout "
-            "of meshlib: pip install '.[control]'",
+            f"mesh_lab needs {error.name}, which is not installed here: it comes with meshlib's extra `control`; "
+            "from a checkout of meshlib: pip install '.[control]'",
             pytrace=False,
         )
     marker = request.node.get_closest_marker("mesh_lab")

@@ -16,8 +16,8 @@ LEAST_URGENT = 7
 class CircuitBreaker:
     """Of one process towards one cluster.
 
-    It opens when at least `failure_percent` of no fewer than `min_requests` attempts in the last `window` seconds failed.  After
-    `open_duration`, twice as long each time that the probes fail but never longer than `max_open_duration`, it lets
+    It opens when at least `failure_percent` of no fewer than `min_requests` attempts in the last `window` seconds failed.
+    After `open_duration`, twice as long each time that the probes fail but never longer than `max_open_duration`, it lets
     `half_open_requests` attempts through, and closes when all of them succeed.
     """
 

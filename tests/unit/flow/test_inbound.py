@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from meshlib.flow.admission import Wait
 from meshlib.flow.inbound import compile_listener
 from meshlib.flow.server import Check, Handle, server_flow
 from meshlib.model.authorization import Action, ExternalAuthorization, MetadataMatch, Not, Rbac, RbacFilter, ValueMatch
@@ -37,7 +38,7 @@ def run(
     connection: Connection | None = None,
     answers: Sequence[Refusal | None] = (),
     authority: str = "a.test",
-) -> Handle | Refusal | Check:
+) -> Handle | Refusal | Check | Wait:
     """What the flow comes to, after `answers` to what it asks on the way."""
     request = ServerRequest(
         "GET", target.encode(), [(b"host", authority.encode()), *headers], connection=connection or Connection()
