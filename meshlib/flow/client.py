@@ -18,8 +18,8 @@ Each stands where it does for a reason:
    for **mirrors**, which leave now and are heard of no more.
 5. **Endpoint** inside of the loop: each try balances anew and avoids the hosts that have already failed this call, and those
    that refused anybody's connection a moment ago.  Where calls are placed by a **hash**, it is that of the request as it is
-   sent, as in Envoy 1.40, and all tries have the same.  **Guards** (circuit breaker, adaptive concurrency) have the last word on
-   each attempt, and learn from each.  A cluster that is **hedged** has this loop with several attempts at the same time
+   sent, as in Envoy 1.40, and all tries have the same.  **Guards** (circuit breaker, adaptive concurrency) have the last word
+   on each attempt, and learn from each.  A cluster that is **hedged** has this loop with several attempts at the same time
    (`flow.hedging`).
 6. **Budget** after the policy has said yes and before any waiting: a retry holds its slot from then until it is decided, so a
    burst of failures cannot book more retries than the budget allows.  A try that made no connection is outside of it, as
