@@ -222,7 +222,7 @@ STRICTER = [
     header("another purpose", typ="dpop+jwt"),
     header("typ number", typ=5),
     claims("expiry fraction", exp=NOW + 3600.5),
-    claims("issued later", iat=NOW + 600),
+    claims("issued later", iat=NOW + 86_400),
     claims("line break", c="a\r\nx-evil: y"),
     claims("NUL", c="a\0b"),
     with_token("an empty section", f"{HEAD}..{PAYLOAD}.{SIGNATURE}"),
