@@ -84,6 +84,12 @@ class ControlCredentials:
         return Secured(credentials, control_name(trust_domain), mark)
 
 
+class Channels(Protocol):
+    """Where the control service is: a `ControlChannel`, for those who only call."""
+
+    def get(self) -> grpc.Channel: ...
+
+
 class ControlChannel:
     """One channel at a time, to one of several addresses.  All methods may be called from any thread."""
 

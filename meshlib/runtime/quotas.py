@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.errors import ControlError
 from meshlib.flow.limiting import Limiting
@@ -21,10 +21,13 @@ from meshlib.policy.backoff import Backoff
 from meshlib.policy.quota import REPORT_INTERVAL, SharedLimits
 from meshlib.policy.rate_limit import Limiters
 from meshlib.policy.rng import Rng
-from meshlib.runtime.fork import forget_in_child, keep_for_ever
+from meshlib.runtime.daemon import Daemon
+from meshlib.runtime.fork import forget_in_child
 
 if TYPE_CHECKING:
     import grpc
+
+    from meshlib.runtime.channel import Channels
 
 logger = logging.getLogger("meshlib")
 
@@ -32,12 +35,6 @@ BACKOFF = Backoff(initial=0.2, cap=5.0)
 """Short: shares run out while nobody can be asked."""
 
 _LOOK = 0.1  # seconds between looks for a certificate, and for whether to end
-
-
-class Channels(Protocol):
-    """Where the control service is (`ControlChannel`)."""
-
-    def get(self) -> grpc.Channel: ...
 
 
 class Side(NamedTuple):
@@ -63,53 +60,31 @@ class QuotaStream:
             each.shared.emit = each.limiting.emit
         self._clock = clock
         self._rng = rng or Random()
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
         self._applied = 0  # responses of the present stream
-        self._thread: threading.Thread | None = None
-        self._pid = 0
         self._process = b""  # tells the control service whose shares they are, when a stream breaks
+        self._daemon = Daemon("meshlib-quotas", self._run)
         for side in self._sides:
-            side.shared.wake = self._wake.set
+            side.shared.wake = self._daemon.wake
         forget_in_child(self)
 
     def start(self) -> None:
         """Idempotent; does nothing as long as there is nothing to share."""
-        if self._thread is not None and self._pid == os.getpid():
-            return
-        if not any(side.shared for side in self._sides):
-            return
-        with self._lock:
-            if self._thread is None and not self._closing:
-                self._pid = os.getpid()
-                self._process = os.urandom(16)
-                self._thread = threading.Thread(target=self._run, name="meshlib-quotas", daemon=True)
-                self._thread.start()
+        if not self._daemon.started and any(side.shared for side in self._sides):
+            self._daemon.start()
 
     def close(self, timeout: float = 2.0) -> None:
         """Report what is left and end the stream, so that this process's shares are free at once."""
-        with self._lock:
-            self._closing = True
-            thread = self._thread
-        self._wake.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        self._daemon.close(timeout)
 
     def forget(self) -> None:
         """In a forked child: the stream is the parent's."""
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        for side in self._sides:
-            side.shared.wake = self._wake.set
-        keep_for_ever(self._thread)
-        self._thread = None
-        self._closing = False
+        self._daemon.forget()
         self.connected = False
 
     def _run(self) -> None:
+        self._process = os.urandom(16)
         failures = 0
-        while not self._closing:
+        while not self._daemon.closing:
             self._applied = 0
             try:
                 self._converse()
@@ -143,10 +118,10 @@ class QuotaStream:
                         side.shared.apply(actions, self._clock())
                 self._applied += 1
                 self.responses += 1
-                self._wake.set()  # its sender waits to hear that it is in force
+                self._daemon.wake()  # its sender waits to hear that it is in force
         finally:
             ended.set()
-            self._wake.set()
+            self._daemon.wake()
             call.cancel()
 
     def _reports(self, ended: threading.Event) -> Iterator[bytes]:
@@ -155,7 +130,7 @@ class QuotaStream:
 
         told, process = 0, self._process
         while not ended.is_set():
-            closing = self._closing
+            closing = self._daemon.closing
             applied = self._applied
             usages = []
             for side in self._sides:
@@ -167,25 +142,23 @@ class QuotaStream:
                 process = b""  # once a stream
             if closing:
                 return
-            self._wake.wait(REPORT_INTERVAL / 4)
-            self._wake.clear()
+            self._daemon.wait(REPORT_INTERVAL / 4)
 
     def _ready(self) -> grpc.Channel | None:
         """The channel, once there is a bucket to speak of and a certificate to show."""
-        while not self._closing:
+        while not self._daemon.closing:
             pause = None  # a first bucket wakes us, and so does the end
             if any(side.shared.used for side in self._sides):
                 try:
                     return self._channel.get()
                 except ControlError:  # no certificate (yet)
                     pause = _LOOK
-            self._wake.wait(pause)
-            self._wake.clear()
+            self._daemon.wait(pause)
         return None
 
     def _pause(self, seconds: float) -> None:
         until = self._clock() + seconds
-        while not self._closing and (left := until - self._clock()) > 0:
+        while not self._daemon.closing and (left := until - self._clock()) > 0:
             time.sleep(min(left, _LOOK))
 
 

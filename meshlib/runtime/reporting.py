@@ -9,20 +9,20 @@ report, or is over.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from meshlib.flow.limiting import Limiting
 from meshlib.flow.reporting import Noteworthy, outline
 from meshlib.model.report import Report
 from meshlib.policy.rng import Rng
 from meshlib.runtime.client import Client
-from meshlib.runtime.fork import forget_in_child, keep_for_ever
+from meshlib.runtime.daemon import Daemon
+from meshlib.runtime.fork import forget_in_child
 
 if TYPE_CHECKING:
-    import grpc
+    from meshlib.runtime.channel import Channels
 
 logger = logging.getLogger("meshlib")
 
@@ -33,12 +33,6 @@ REPEAT: Final = 10.0
 """Seconds after which what has not changed is told again; the control service forgets it after three times that."""
 
 CALL_TIMEOUT: Final = 5.0
-
-
-class Channels(Protocol):
-    """Where the control service is (`ControlChannel`)."""
-
-    def get(self) -> grpc.Channel: ...
 
 
 class Reporting:
@@ -55,37 +49,22 @@ class Reporting:
         self._serving = serving
         self._rng = rng or Random()
         self._noteworthy = Noteworthy()
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
+        self._daemon = Daemon("meshlib-reporting", self._run)
         self._told: object = None  # the outline of the last report that was sent; None: nothing is known there
         self._told_at = 0.0
-        self._thread: threading.Thread | None = None
         forget_in_child(self)
 
     def start(self) -> None:
         """Idempotent."""
-        with self._lock:
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._run, name="meshlib-reporting", daemon=True)
-                self._thread.start()
+        self._daemon.start()
 
     def close(self, timeout: float = 2.0) -> None:
         """Take back what was told, and end."""
-        with self._lock:
-            self._closing = True
-            thread = self._thread
-        self._wake.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        self._daemon.close(timeout)
 
     def forget(self) -> None:
         """In a forked child: what was told, the parent has told."""
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        keep_for_ever(self._thread)
-        self._thread = None
-        self._closing = False
+        self._daemon.forget()
         self._told = None
 
     def look(self) -> Report:
@@ -103,11 +82,11 @@ class Reporting:
 
     def _run(self) -> None:
         failed = ""  # why the last report did not arrive
-        while not self._closing:
+        while not self._daemon.closing:
             # A fleet that was started at once must not report at once.
-            self._wake.wait((REPEAT if failed else LOOK) * (1.0 + 0.2 * self._rng.random()))
+            self._daemon.wait((REPEAT if failed else LOOK) * (1.0 + 0.2 * self._rng.random()))
             try:
-                self.tell(Report() if self._closing else self.look())
+                self.tell(Report() if self._daemon.closing else self.look())
                 failed = ""
             except Exception as error:  # no certificate (yet), no control service, an older one
                 reason = type(error).__name__
@@ -128,4 +107,4 @@ class Reporting:
         from meshlib.xds.reports import REPORT, encode_report
 
         call = self._channel.get().unary_unary(REPORT)
-        call(encode_report(report, self._instance_id()), timeout=1.0 if self._closing else CALL_TIMEOUT)
+        call(encode_report(report, self._instance_id()), timeout=1.0 if self._daemon.closing else CALL_TIMEOUT)
