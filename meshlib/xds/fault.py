@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.any_pb2 import Any
 
 from meshlib.model.route import Fault
-from meshlib.xds.fields import seconds, unpack
+from meshlib.xds.fields import only_filter, seconds
 from meshlib.xds.invalid import Problems
 from meshlib.xds.matchers import decode_fraction
 from meshlib.xds.proto import route_pb2
@@ -18,16 +18,8 @@ FILTER: Final = "envoy.filters.http.fault"
 
 def decode_filters(configs: Mapping[str, Any], problems: Problems, *, field: str) -> Fault | None:
     """``typed_per_filter_config``: faults, and no other filter."""
-    fault: Fault | None = None
-    for name in configs:
-        where = f"{field}[{name!r}]"
-        if name != FILTER:
-            problems.describe(where, "set", f"only {FILTER}")
-            continue
-        message = unpack(configs[name], route_pb2.HTTPFault, field=where, problems=problems)
-        if message is not None:
-            fault = _fault(message, problems, field=where)
-    return fault
+    message = only_filter(configs, FILTER, route_pb2.HTTPFault, field=field, problems=problems)
+    return _fault(message, problems, field=f"{field}[{FILTER!r}]") if message is not None else None
 
 
 def _fault(message: route_pb2.HTTPFault, problems: Problems, *, field: str) -> Fault:

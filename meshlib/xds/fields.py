@@ -6,7 +6,7 @@ other data planes need them, but that this one does not act on (`allow_only`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -73,6 +73,13 @@ def unpack(packed: Any, kind: type[M], *, field: str, problems: Problems) -> M |
         problems.add(field, packed.type_url, type_url(kind))
         return None
     return parse(kind, packed.value, field=field, problems=problems)
+
+
+def only_filter(configs: Mapping[str, Any], name: str, kind: type[M], *, field: str, problems: Problems) -> M | None:
+    """The configuration of the filter `name` in a ``typed_per_filter_config``, where there may be no other."""
+    for other in sorted(configs.keys() - {name}):
+        problems.describe(f"{field}[{other!r}]", "set", f"only {name}")
+    return unpack(configs[name], kind, field=f"{field}[{name!r}]", problems=problems) if name in configs else None
 
 
 def allow_only(message: Message, names: frozenset[str], *, field: str, problems: Problems) -> None:

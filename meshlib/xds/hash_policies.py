@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from meshlib.model.route import HashPolicy, Substitution
-from meshlib.model.substitution import parse_replacement
 from meshlib.xds.fields import seconds
 from meshlib.xds.invalid import Problems
-from meshlib.xds.matchers import decode_pattern, group_count
+from meshlib.xds.matchers import decode_substitution
 from meshlib.xds.proto import route_pb2
 
 _Policy = route_pb2.RouteAction.HashPolicy
@@ -50,13 +49,7 @@ def _header(policy: _Policy, problems: Problems, *, field: str) -> HashPolicy:
         problems.add(f"{field}.header_name", header.header_name, "the name of a header")
     rewrite: Substitution | None = None
     if header.HasField("regex_rewrite"):
-        where = f"{field}.regex_rewrite"
-        pattern = decode_pattern(header.regex_rewrite.pattern, problems, field=f"{where}.pattern.regex")
-        rewrite = Substitution(pattern, header.regex_rewrite.substitution)
-        try:
-            parse_replacement(rewrite.replacement, group_count(pattern))
-        except ValueError as error:
-            problems.describe(f"{where}.substitution", str(error), "a replacement that goes with the expression")
+        rewrite = decode_substitution(header.regex_rewrite, problems, field=f"{field}.regex_rewrite")
     return HashPolicy("header", header.header_name.lower(), rewrite=rewrite, terminal=policy.terminal)
 
 

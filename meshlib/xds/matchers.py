@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshlib.model.route import HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringKind, StringMatch
+from meshlib.model.route import HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringKind, StringMatch, Substitution
+from meshlib.model.substitution import parse_replacement
 from meshlib.xds.fields import allow_only
 from meshlib.xds.invalid import Problems
 from meshlib.xds.proto import core_pb2, route_pb2
@@ -154,6 +155,16 @@ def decode_pattern(matcher: core_pb2.RegexMatcher, problems: Problems, *, field:
         detail = error.args[0] if error.args else error
         problems.add(field, matcher.regex, f"an RE2 expression: {detail.decode() if isinstance(detail, bytes) else detail}")
     return matcher.regex
+
+
+def decode_substitution(message: core_pb2.RegexMatchAndSubstitute, problems: Problems, *, field: str) -> Substitution:
+    """An expression, and a replacement that goes with it."""
+    pattern = decode_pattern(message.pattern, problems, field=f"{field}.pattern.regex")
+    try:
+        parse_replacement(message.substitution, group_count(pattern))
+    except ValueError as error:
+        problems.describe(f"{field}.substitution", str(error), "a replacement that goes with the expression")
+    return Substitution(pattern, message.substitution)
 
 
 def _fraction(percent: core_pb2.RuntimeFractionalPercent, problems: Problems, *, field: str) -> float:

@@ -20,7 +20,7 @@ from meshlib.model.rate_limit import (
     RateLimits,
     TokenBucket,
 )
-from meshlib.xds.fields import seconds, unpack
+from meshlib.xds.fields import only_filter, seconds
 from meshlib.xds.invalid import Problems
 from meshlib.xds.matchers import decode_route_match
 from meshlib.xds.proto import rate_limit_pb2
@@ -56,16 +56,8 @@ def decode_rate_limits(message: rate_limit_pb2.RateLimits, problems: Problems, *
 
 def decode_host_limits(configs: Mapping[str, Any], problems: Problems, *, field: str) -> RateLimits | None:
     """``typed_per_filter_config`` of a virtual host: rate limits, and no other filter."""
-    limits: RateLimits | None = None
-    for name in configs:
-        where = f"{field}[{name!r}]"
-        if name != FILTER:
-            problems.describe(where, "set", f"only {FILTER}")
-            continue
-        message = unpack(configs[name], rate_limit_pb2.RateLimits, field=where, problems=problems)
-        if message is not None:
-            limits = decode_rate_limits(message, problems, field=where)
-    return limits
+    message = only_filter(configs, FILTER, rate_limit_pb2.RateLimits, field=field, problems=problems)
+    return decode_rate_limits(message, problems, field=f"{field}[{FILTER!r}]") if message is not None else None
 
 
 def _limit(message: _Message, problems: Problems, *, field: str) -> RateLimit:

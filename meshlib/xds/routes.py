@@ -20,13 +20,12 @@ from meshlib.model.route import (
     VirtualHost,
     WeightedCluster,
 )
-from meshlib.model.substitution import parse_replacement
 from meshlib.xds.fault import decode_filters
 from meshlib.xds.fields import allow_only, seconds
 from meshlib.xds.hash_policies import decode_hash_policies
 from meshlib.xds.header_changes import HEADER_FIELDS, decode_header_changes
 from meshlib.xds.invalid import Problems
-from meshlib.xds.matchers import decode_pattern, decode_route_match, group_count
+from meshlib.xds.matchers import decode_route_match, decode_substitution
 from meshlib.xds.mirrors import decode_mirrors
 from meshlib.xds.proto import core_pb2, route_pb2
 from meshlib.xds.rate_limit import decode_host_limits
@@ -217,13 +216,7 @@ def _regex_rewrite(action: route_pb2.RouteAction, problems: Problems, *, field: 
         return None
     if action.prefix_rewrite:
         problems.describe(field, "set", "either prefix_rewrite or regex_rewrite")
-    pattern = decode_pattern(action.regex_rewrite.pattern, problems, field=f"{field}.pattern.regex")
-    made = Substitution(pattern, action.regex_rewrite.substitution)
-    try:
-        parse_replacement(made.replacement, group_count(pattern))
-    except ValueError as error:
-        problems.describe(f"{field}.substitution", str(error), "a replacement that goes with the expression")
-    return made
+    return decode_substitution(action.regex_rewrite, problems, field=field)
 
 
 def _path(text: str, problems: Problems, *, field: str) -> str:
