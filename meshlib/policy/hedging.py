@@ -30,7 +30,7 @@ _SAVINGS = 10.0
 class Latencies:
     """Times to the response head of one cluster's attempts, in two windows: the one that fills, and the one before it."""
 
-    __slots__ = ("_before", "_before_total", "_now", "_since", "_total")
+    __slots__ = ("_before", "_before_total", "_known", "_now", "_since", "_total")
 
     def __init__(self, now: float) -> None:
         self._now = [0] * (len(_BOUNDS) + 1)
@@ -38,6 +38,7 @@ class Latencies:
         self._before: list[int] = [0] * (len(_BOUNDS) + 1)
         self._before_total = 0
         self._since = now
+        self._known: tuple[float, float, float] | None = None  # percent, seconds, and the samples up to which that holds
 
     def add(self, seconds: float, now: float) -> None:
         """An attempt was answered after `seconds`."""
@@ -45,14 +46,24 @@ class Latencies:
             stale = now - self._since >= 2 * WINDOW
             self._before, self._before_total = ([0] * len(self._now), 0) if stale else (self._now, self._total)
             self._now, self._total, self._since = [0] * len(self._now), 0, now
+            self._known = None
         self._now[bisect_left(_BOUNDS, seconds)] += 1
         self._total += 1
 
     def percentile(self, percent: float) -> float | None:
-        """Seconds within which `percent` of the attempts were answered, to a tenth; None: too few are known."""
+        """Seconds within which `percent` of the attempts were answered, to a tenth; None: too few are known.
+
+        Counted anew when there are 2 % more samples than at the last time: every call asks.
+        """
         total = self._total + self._before_total
         if total < MINIMUM_SAMPLES:
             return None
+        known = self._known
+        if known is None or known[0] != percent or total >= known[2]:
+            self._known = known = percent, self._counted(percent, total), total * 1.02
+        return known[1]
+
+    def _counted(self, percent: float, total: int) -> float:
         rank = percent / 100.0 * total
         seen = 0
         for place, bound in enumerate(_BOUNDS):

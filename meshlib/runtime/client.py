@@ -118,7 +118,7 @@ class Client:
         if destination.mirrored:
             flow = self.mirroring.following(flow, request.body)
         try:
-            served = await adrive(flow, attempts, self._lock, self._asleep, self._clock, lambda: attempts.race(self._asleep))
+            served = await adrive(flow, attempts, self._lock, self._asleep, self._clock, attempts.race)
         except BaseException:
             if attempts.last is not None:  # of a try that was to be followed by another one
                 attempts.last.abandon()

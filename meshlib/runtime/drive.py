@@ -63,7 +63,7 @@ async def adrive(
     lock: Lock,
     sleep: Callable[[float], Awaitable[None]],
     clock: Callable[[], float],
-    race: Callable[[], AsyncRace] | None = None,
+    race: Callable[[Callable[[float], Awaitable[None]]], AsyncRace] | None = None,
 ) -> Served | None:
     """The same, with awaits."""
     racing: AsyncRace | None = None
@@ -79,7 +79,7 @@ async def adrive(
                 result = clock()
             else:
                 assert race is not None
-                racing = racing or race()
+                racing = racing or race(sleep)
                 result = await racing.perform(command)
             with lock:
                 command = flow.send(result)
