@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from meshlib.model.snapshot import Snapshot
+from meshlib.testing.static import LocalControl
 from meshlib.xds.decode import decode
 from meshlib.xds.invalid import ResourceInvalid
 from meshlib.xds.join import Roots, join
@@ -21,19 +22,18 @@ class _Received:
     state: ResourceState
 
 
-class CompiledControl:
+class CompiledControl(LocalControl):
     """What a `Mesh` takes in the place of a control service's address.
 
     A resource that is not understood is refused as on a stream (NACK): the last good one stays.  `refused` says which and why.
     """
 
     def __init__(self, generate: Generate) -> None:
-        self.current = Snapshot()
+        super().__init__(Snapshot())
         self._generate = generate
         self._received: dict[ResourceKey, _Received] = {}
         self._authorities: dict[str, None] = {}
         self._ports: dict[int, None] = {}
-        self._listeners: list[Callable[[Snapshot], None]] = []
 
     @property
     def state(self) -> str:
@@ -104,28 +104,8 @@ class CompiledControl:
 
     # --- the rest of what a Mesh asks its source of snapshots
 
-    def listen(self, listener: Callable[[Snapshot], None]) -> object:
-        self._listeners.append(listener)
-        listener(self.current)
-        return listener
-
-    def wait(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
-        return known(self.current)
-
-    async def await_(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
-        return known(self.current)
-
-    def wait_ready(self, timeout: float) -> bool:
-        return True
-
-    async def await_ready(self, timeout: float) -> bool:
-        return True
-
     def announce(self, port: int, *, mtls: bool, ready: Callable[[], bool]) -> None:
         """Who is declared is known."""
 
     def withdraw(self) -> None:
         """Who is declared stays so."""
-
-    def close(self) -> None:
-        self._listeners.clear()

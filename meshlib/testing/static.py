@@ -53,35 +53,17 @@ class FakeClock:
         self.now += seconds
 
 
-class StaticControl:
-    """A source of snapshots without a control service.  `publish` replaces what callers see."""
+class LocalControl:
+    """A source of snapshots in this process: whatever it knows is known at once, so nobody ever waits for it."""
 
-    def __init__(self, current: Snapshot | None = None) -> None:
-        self.current = current if current is not None else Snapshot(allow_any=True)
-        self.requested: list[str] = []
-        self.announced: list[int] = []
+    def __init__(self, current: Snapshot) -> None:
+        self.current = current
         self._listeners: list[Callable[[Snapshot], None]] = []
-
-    @property
-    def state(self) -> str:
-        return "static"
-
-    def publish(self, current: Snapshot) -> None:
-        """Make `current` the snapshot."""
-        self.current = replace(current, generation=self.current.generation + 1)
-        for listener in self._listeners:
-            listener(self.current)
 
     def listen(self, listener: Callable[[Snapshot], None]) -> object:
         self._listeners.append(listener)
         listener(self.current)
         return listener
-
-    def request(self, authority: str) -> None:
-        """What is not written down is not part of the mesh."""
-        self.requested.append(authority)
-        if authority not in self.current.targets and authority not in self.current.absent:
-            self.publish(replace(self.current, absent={**self.current.absent, authority: "it is not in the static snapshot"}))
 
     def wait(self, known: Callable[[Snapshot], bool], timeout: float) -> bool:
         return known(self.current)
@@ -95,6 +77,34 @@ class StaticControl:
     async def await_ready(self, timeout: float) -> bool:
         return True
 
+    def close(self) -> None:
+        self._listeners.clear()
+
+
+class StaticControl(LocalControl):
+    """A source of snapshots without a control service.  `publish` replaces what callers see."""
+
+    def __init__(self, current: Snapshot | None = None) -> None:
+        super().__init__(current if current is not None else Snapshot(allow_any=True))
+        self.requested: list[str] = []
+        self.announced: list[int] = []
+
+    @property
+    def state(self) -> str:
+        return "static"
+
+    def publish(self, current: Snapshot) -> None:
+        """Make `current` the snapshot."""
+        self.current = replace(current, generation=self.current.generation + 1)
+        for listener in self._listeners:
+            listener(self.current)
+
+    def request(self, authority: str) -> None:
+        """What is not written down is not part of the mesh."""
+        self.requested.append(authority)
+        if authority not in self.current.targets and authority not in self.current.absent:
+            self.publish(replace(self.current, absent={**self.current.absent, authority: "it is not in the static snapshot"}))
+
     def serve_port(self, port: int) -> None:
         """What holds for the port is whatever `publish` says."""
 
@@ -103,9 +113,6 @@ class StaticControl:
 
     def withdraw(self) -> None:
         self.announced.clear()
-
-    def close(self) -> None:
-        self._listeners.clear()
 
 
 def service(
