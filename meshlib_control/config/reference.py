@@ -17,6 +17,7 @@ from msgspec import inspect as types
 
 from meshlib_control.config.codes import CODES, REFUSES
 from meshlib_control.config.durations import format_duration
+from meshlib_control.config.kinds.common import is_duration
 from meshlib_control.config.registry import KINDS, Kind
 
 _INTRODUCTION = """\
@@ -144,7 +145,7 @@ def _plain(info: types.Type) -> types.Type:
 
 def _type(info: types.Type, is_executed: Callable[[str], bool] = bool) -> tuple[str, type[Struct] | None]:
     """How the page names a type, and the element in it.  Of several words those that are executed."""
-    duration = _is_duration(info)
+    duration = is_duration(info)
     match plain := _plain(info):
         case types.StructType():
             if plain.cls.__name__ == "StringMatch":
@@ -168,16 +169,6 @@ def _type(info: types.Type, is_executed: Callable[[str], bool] = bool) -> tuple[
             return "string", None
 
 
-def _is_duration(info: types.Type) -> bool:
-    match info:
-        case types.Metadata():
-            return (info.extra or {}).get("format") == "duration"
-        case types.UnionType():
-            return any(_is_duration(item) for item in info.types)
-        case _:
-            return False
-
-
 def _default(item: types.Field, inner: type[Struct] | None) -> str:
     if item.required:
         return "required"
@@ -185,7 +176,7 @@ def _default(item: types.Field, inner: type[Struct] | None) -> str:
         return ""
     if isinstance(item.default, bool):
         return f"`{str(item.default).lower()}`"
-    if _is_duration(item.type):
+    if is_duration(item.type):
         return f"`{format_duration(item.default)}`"
     if isinstance(item.default, tuple):
         return ", ".join(f"`{value}`" for value in item.default)
@@ -193,10 +184,13 @@ def _default(item: types.Field, inner: type[Struct] | None) -> str:
 
 
 def _descriptions(element: type[Struct]) -> dict[str, str]:
-    """The strings below the fields."""
+    """The strings below the fields, those of the classes that it builds on too."""
+    found: dict[str, str] = {}
+    for base in element.__bases__:
+        if issubclass(base, Struct) and base is not Struct:
+            found |= _descriptions(base)
     tree = ast.parse(textwrap.dedent(inspect.getsource(element))).body[0]
     assert isinstance(tree, ast.ClassDef)
-    found: dict[str, str] = {}
     for field, below in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
             found[field.target.id] = _cell(str(ast.literal_eval(below.value)))

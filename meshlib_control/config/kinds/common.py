@@ -10,12 +10,25 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
+from msgspec import inspect as types
 
 Duration = Annotated[float, Meta(ge=0.001, extra={"format": "duration"})]
 """Seconds, at least a millisecond.  Written as in Go: "1.5s", "10ms", "1h", "1m30s"."""
 
 DurationOrZero = Annotated[float, Meta(ge=0, extra={"format": "duration"})]
 """As `Duration`, where "0s" has a meaning."""
+
+
+def is_duration(info: types.Type) -> bool:
+    """Whether a field of this type is a `Duration` or a `DurationOrZero`, optional or not."""
+    match info:
+        case types.Metadata():
+            return (info.extra or {}).get("format") == "duration"
+        case types.UnionType():
+            return any(is_duration(item) for item in info.types)
+        case _:
+            return False
+
 
 Bytes = Annotated[str, Meta(extra={"format": "base64"})]
 

@@ -60,38 +60,35 @@ class CircuitBreaker(Element, frozen=True):
     """Calls that are let through as probes; it closes when all of them succeed."""
 
 
-class FailureRateEjection(Element, frozen=True):
+class _Ejection(Element, frozen=True):
+    """What ejections by rate share."""
+
+    min_hosts: UInt32 = 5
+    """Fewer endpoints with enough requests are not judged."""
+    interval: Duration = 10.0
+    """Time between judgements."""
+    base_ejection_time: Duration = 30.0
+    """How long an endpoint is left out, times how often it was."""
+    max_ejection_percent: Annotated[int, Meta(ge=0, le=100)] = 10
+    """Largest share of the endpoints that may be left out; one always may, unless this is 0."""
+
+
+class FailureRateEjection(_Ejection, frozen=True):
     """Endpoints that fail a share of their requests are left out for a while (Envoy's failure percentage)."""
 
     threshold: Threshold = 85.0
     """The share of failed requests, in percent."""
-    min_hosts: UInt32 = 5
-    """Fewer endpoints with enough requests are not judged."""
     request_volume: UInt32 = 50
     """Requests in an interval that an endpoint needs to be judged."""
-    interval: Duration = 10.0
-    """Time between judgements."""
-    base_ejection_time: Duration = 30.0
-    """How long an endpoint is left out, times how often it was."""
-    max_ejection_percent: Annotated[int, Meta(ge=0, le=100)] = 10
-    """Largest share of the endpoints that may be left out; one always may, unless this is 0."""
 
 
-class SuccessRateEjection(Element, frozen=True):
+class SuccessRateEjection(_Ejection, frozen=True):
     """Endpoints that do worse than the others are left out for a while (Envoy's success rate)."""
 
     stdev_factor: StdevFactor = 1.9
     """Below the mean by this many standard deviations is too bad."""
-    min_hosts: UInt32 = 5
-    """Fewer endpoints with enough requests are not judged."""
     request_volume: UInt32 = 100
     """Requests in an interval that an endpoint needs to be judged."""
-    interval: Duration = 10.0
-    """Time between judgements."""
-    base_ejection_time: Duration = 30.0
-    """How long an endpoint is left out, times how often it was."""
-    max_ejection_percent: Annotated[int, Meta(ge=0, le=100)] = 10
-    """Largest share of the endpoints that may be left out; one always may, unless this is 0."""
 
 
 class ProbePayload(Element, frozen=True):

@@ -8,15 +8,15 @@ from functools import cache
 from msgspec import inspect as types
 
 from meshlib_control.config.durations import format_duration, is_whole_milliseconds
-from meshlib_control.config.kinds.common import Element
+from meshlib_control.config.kinds.common import Element, is_duration
 from meshlib_control.config.problems import Problem, under
 
 
 def check_durations(element: Element) -> Iterator[Problem]:
     """Those of the element and of all elements in it."""
-    for attribute, name, is_duration in _fields(type(element)):
+    for attribute, name, lasts in _fields(type(element)):
         value = getattr(element, attribute)
-        if is_duration:
+        if lasts:
             if value is not None and not is_whole_milliseconds(value):
                 message = f"{format_duration(value)} is finer than a millisecond, which nothing measures"
                 yield Problem((name,), "MSH0133", message)
@@ -33,14 +33,4 @@ def _fields(kind: type[Element]) -> tuple[tuple[str, str, bool], ...]:
     """Attribute, YAML name, and whether it is a duration."""
     info = types.type_info(kind)
     assert isinstance(info, types.StructType)
-    return tuple((item.name, item.encode_name, _is_duration(item.type)) for item in info.fields)
-
-
-def _is_duration(info: types.Type) -> bool:
-    match info:
-        case types.Metadata():
-            return (info.extra or {}).get("format") == "duration"
-        case types.UnionType():
-            return any(_is_duration(item) for item in info.types)
-        case _:
-            return False
+    return tuple((item.name, item.encode_name, is_duration(item.type)) for item in info.fields)
