@@ -129,7 +129,7 @@ def decode_string_match(
     return StringMatch(known, value, matcher.ignore_case)
 
 
-def group_count(pattern: str) -> int:
+def _group_count(pattern: str) -> int:
     """Of an RE2 expression; 0 for what is none."""
     import re2
 
@@ -161,7 +161,7 @@ def decode_substitution(message: core_pb2.RegexMatchAndSubstitute, problems: Pro
     """An expression, and a replacement that goes with it."""
     pattern = decode_pattern(message.pattern, problems, field=f"{field}.pattern.regex")
     try:
-        parse_replacement(message.substitution, group_count(pattern))
+        parse_replacement(message.substitution, _group_count(pattern))
     except ValueError as error:
         problems.describe(f"{field}.substitution", str(error), "a replacement that goes with the expression")
     return Substitution(pattern, message.substitution)

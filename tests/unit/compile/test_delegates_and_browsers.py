@@ -30,7 +30,7 @@ def routes(built: World, *, host: str = REVIEWS, namespace: str = "default") -> 
 
 
 LEADING = "{match: [{uri: {prefix: /a}}], delegate: {name: d, namespace: team}}"
-ROOT = virtual_service("root", f"{{hosts: [reviews], http: [{LEADING}, {{{ROUTE_TO_REVIEWS}}}]}}")
+ROOT = virtual_service("top", f"{{hosts: [reviews], http: [{LEADING}, {{{ROUTE_TO_REVIEWS}}}]}}")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_delegate_must_be_exported_to_the_roots_namespace(export_to: str, used
     delegate = virtual_service("d", f"{{http: [{{name: own, route: [{{destination: {{host: cart}}}}]}}]{export_to}}}", "team")
     built = world(ROOT, delegate, services=[registered("reviews"), registered("cart", namespace="team")])
     first = "own /a outbound|80||cart.team.svc.cluster.local"
-    rest = f"default/root/http[{1 if used else 0}] / outbound|80||{REVIEWS}"
+    rest = f"default/top/http[{1 if used else 0}] / outbound|80||{REVIEWS}"
     assert routes(built, namespace="elsewhere") == ([first, rest] if used else [rest])
 
 
@@ -50,7 +50,7 @@ def test_the_meshs_default_is_for_delegates_too() -> None:
     delegate = virtual_service("d", f"{{http: [{{name: own, {ROUTE_TO_REVIEWS}}}]}}", "team")
     mesh = "apiVersion: meshlib.io/v1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {defaultVirtualServiceExportTo: ['.']}\n"
     built = world(mesh, ROOT, delegate, services=[registered("reviews")])
-    assert [name.split()[0] for name in routes(built)] == ["default/root/http[0]"]
+    assert [name.split()[0] for name in routes(built)] == ["default/top/http[0]"]
 
 
 def test_source_labels_of_delegates_count_for_scopes() -> None:
