@@ -86,7 +86,7 @@ class Process:
         self.client.destinations.whereabouts = Whereabouts(settings, link.request)
         self._health_checking = HealthChecking(self.client.lock, surroundings.rng(), self.client.clock, self.tls)
         self.circuit_breakers = CircuitBreakers(self.client.lock, self.client.clock)
-        self._probed = surroundings.network is REAL.network  # endpoints of a simulation cannot be
+        self._probed = surroundings.probed
         self._rng = surroundings.rng()
         emit = self.events.take
         self.client.destinations.emit = self.client.mirroring.emit = emit

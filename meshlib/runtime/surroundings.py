@@ -86,6 +86,7 @@ class Surroundings:
     network: Callable[[TlsContexts | None], Network] = Pools
     client: type[Client] | None = None  # None: `Client` itself
     emit: Emit | None = None  # told what policies do by themselves
+    probed: bool = True  # endpoints are really there, so active health checks can find them
 
 
 REAL = Surroundings()

@@ -178,6 +178,7 @@ class SimulatedMesh(Mesh):
             network=lambda _: network.seen_by(caller),
             client=_recording(record, time),
             emit=emit,
+            probed=False,
         )
         self.caller = caller
         self.control = control
